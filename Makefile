@@ -1,0 +1,69 @@
+# Plimsoll's verbs. `make` alone prints them; `make demo` and `make test` install what they need.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+TRACE ?=
+COPIES ?= 1
+DURATION ?= 120
+OUT ?= out/demo
+KILLS ?= 10
+
+.DEFAULT_GOAL := help
+.PHONY: help system setup lock kafka check unit test golden proto env demo takeover outage clean
+
+help: ## print the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+system: ## install what pip cannot bring: Java and Maven, for a Kafka without Docker
+	@deploy/system
+
+setup: .venv/ready ## make .venv from the lock file
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=...")'
+	@echo "Installing Python packages into .venv (about a minute)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+lock: setup ## resolve pyproject.toml anew into the lock file, which names no address
+	@$(BIN)/pip-compile --quiet --all-extras --strip-extras --no-emit-index-url \
+		--no-emit-find-links --no-emit-trusted-host --no-header --no-annotate --upgrade \
+		--output-file requirements.lock pyproject.toml
+
+kafka: system setup ## run a real Kafka on this machine until Ctrl-C
+	@$(BIN)/plimsoll kafka
+
+check: setup ## format, lint, types, and the rules of the rooms
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest -q tests/test_tidy.py
+
+unit: setup ## the tests that need no bus
+	@$(BIN)/pytest -q -m "not bus"
+
+test: system setup check ## everything, the real Kafka included
+	@$(BIN)/pytest
+
+golden: setup ## rewrite the golden decisions; read the diff
+	@$(BIN)/pytest -q tests/scheduler --rewrite-golden; git diff --stat -- tests/scheduler/golden
+
+proto: setup ## make libs/common/plimsoll_pb2.py from its .proto
+	@cd libs/common && ../../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. plimsoll.proto
+
+env: setup ## make .env.example from the settings
+	@$(BIN)/plimsoll settings > .env.example
+
+demo: system setup ## the whole loop on a real trace: [TRACE=file] [COPIES=1] [DURATION=120] [OUT=dir]
+	@$(BIN)/plimsoll demo $(if $(TRACE),--trace "$(TRACE)") --copies $(COPIES) --duration $(DURATION) --out "$(OUT)"
+
+takeover: system setup ## kill and pause the leading scheduler, measure who takes over when
+	@$(BIN)/plimsoll takeover --kills $(KILLS)
+
+outage: system setup ## stop the broker for 10 s under load, count what was lost
+	@$(BIN)/plimsoll outage
+
+clean: ## remove what these verbs made
+	@rm -rf .venv .plimsoll out

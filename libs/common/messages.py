@@ -1,0 +1,293 @@
+"""Every JSON contract on the bus, one class a topic; the Protobuf ones are in `plimsoll.proto`.
+
+Commands are orders (`ScaleModel`), events are facts (`InventoryUpdated`). Times are UTC epoch
+milliseconds named `*_ms`, sizes are bytes, shares lie in [0, 1]. A new field gets a default, and a
+name is never reused. What a class does not know it ignores, so that an older reader survives.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+# Ids and names travel in keys, headers, labels and file names, so they are short and printable.
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
+EpochMs = Annotated[int, Field(ge=0, lt=1 << 53)]
+Bytes = Annotated[int, Field(ge=0, lt=1 << 53)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+# A hundred million units or tokens: above it, a quantity is a mistake rather than an order.
+Quantity = Annotated[int, Field(gt=0, le=100_000_000, strict=True)]
+Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
+
+
+class Message(BaseModel):
+    """What all contracts share: frozen, no NaN or infinity, unknown fields ignored."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="ignore")
+
+
+# --- Requests and results: apps <-> router -------------------------------------------------------
+
+
+class InferenceRequest(Message):
+    """Topic `inference.requests`, keyed by request id. A wish to run `model` once."""
+
+    request_id: Name
+    model: Name
+    due_at_ms: EpochMs | None = None  # when it should be sent; absent: when the router saw it
+    prompt_tokens: Tokens = 0
+    max_tokens: Tokens = 0  # all that a router may know of the answer's length
+    output_tokens: Tokens = 0  # the answer's true length, for a simulated engine alone
+
+
+class InferenceResult(Message):
+    """Topic `inference.results`, keyed by request id. The one end of a request."""
+
+    request_id: Name
+    model: Name
+    status: Literal["ok", "late", "rejected"]  # ok: within the objective; late: served past it
+    reason: str = ""
+    due_at_ms: EpochMs
+    ended_at_ms: EpochMs
+    latency_ms: Annotated[float, Field(ge=0)]  # due -> ended
+    replica: str = ""  # empty when rejected
+    batch_size: Annotated[int, Field(ge=0)] = 0  # requests that ran together
+    prompt_tokens: Tokens = 0
+    output_tokens: Tokens = 0
+
+
+# --- What there is: models, devices, where replicas are -------------------------------------------
+
+
+class Objective(Message):
+    """What a user is promised: the latency of one request of a batch model, due to ended."""
+
+    latency_ms: Positive
+
+
+class LoadTime(Message):
+    """The parts of a load time that belong to the model; bandwidth belongs to the node."""
+
+    image_s: Annotated[float, Field(ge=0)] = 0.0
+    bytes: Bytes = 0
+    compile_s: Annotated[float, Field(ge=0)] = 0.0
+
+
+class BatchLaw(Message):
+    """Service time of a batch of b requests: s(b) = alpha + beta x b, in ms."""
+
+    alpha_ms: Annotated[float, Field(ge=0)]
+    beta_ms: Positive
+
+
+class ModelSpec(Message):
+    """Topic `registry.models`, keyed by model; also `models.yaml`. What it needs and promises."""
+
+    name: Name
+    kind: Literal["batch"] = "batch"
+    objective: Objective
+    on_late: Literal["best_effort", "reject"] = "best_effort"
+    gpus: Annotated[int, Field(ge=1, le=64)] = 1  # of one node, for one replica
+    weights_bytes: Bytes
+    activation_bytes: Bytes = 0
+    request_bytes: Bytes = 1024 * 1024 * 1024  # a cautious gigabyte where nothing is known
+    batch_max: Annotated[int, Field(ge=1, le=4096)] = 32
+    replicas_min: Annotated[int, Field(ge=0, le=10_000)] = 1
+    replicas_max: Annotated[int, Field(ge=1, le=10_000)] = 10_000  # or what the fleet has
+    load: LoadTime = LoadTime()
+    law: dict[str, BatchLaw] = Field(min_length=1)  # by device type
+
+    @model_validator(mode="after")
+    def _check_relations(self) -> "ModelSpec":
+        if self.replicas_min > self.replicas_max:
+            raise ValueError(
+                f"replicas_min {self.replicas_min} is above replicas_max {self.replicas_max}"
+            )
+        fastest_ms = min(law.alpha_ms + law.beta_ms for law in self.law.values())
+        if self.objective.latency_ms <= fastest_ms:
+            raise ValueError(
+                f"objective.latency_ms {self.objective.latency_ms:g} is not above the bare service "
+                f"time {fastest_ms:g} ms on the fastest device type"
+            )
+        return self
+
+
+class DeviceSpec(Message):
+    """Topic `registry.devices`, keyed by device. One GPU and the node around it."""
+
+    device: Name  # node/gpu
+    node: Name
+    gpu: Annotated[int, Field(ge=0)]
+    device_type: Name
+    memory_bytes: Annotated[int, Field(gt=0)]
+    price_usd_per_hour: Annotated[float, Field(ge=0)] = 0.0
+    load_bytes_per_s: Positive = 1e9
+    start_s: Annotated[float, Field(ge=0)] = 0.0
+
+
+class GpuState(Message):
+    """One GPU of a `FleetState`."""
+
+    gpu: Annotated[int, Field(ge=0)]
+    memory_bytes_total: Bytes
+    memory_bytes_free: Bytes
+
+
+class ReplicaState(Message):
+    """One replica of a `FleetState`: resident or on its way in or out."""
+
+    replica: Name  # model@node:0+1
+    model: Name
+    gpus: tuple[int, ...]
+    state: Literal["loading", "resident", "draining"]
+    memory_bytes: Bytes
+
+
+class FleetState(Message):
+    """Topic `fleet.state`, keyed by node. What is where, as the executor knows it: the truth."""
+
+    node: Name
+    at_ms: EpochMs
+    gpus: tuple[GpuState, ...]
+    replicas: tuple[ReplicaState, ...]
+
+
+# --- Commands: scheduler -> executor --------------------------------------------------------------
+
+
+class ScaleModel(Message):
+    """Topic `commands.scaling`, keyed by model. The target number of replicas, when it changes."""
+
+    id: Name  # epoch-tick-position, as of every command
+    model: Name
+    replicas: Annotated[int, Field(ge=0)]
+
+
+class PlaceReplica(Message):
+    """Topic `commands.placement`, keyed by node. Load, drain or unload one replica."""
+
+    id: Name
+    replica: Name
+    model: Name
+    node: Name
+    gpus: tuple[int, ...] = Field(min_length=1)
+    action: Literal["load", "drain", "unload"]
+
+
+class SetBatch(Message):
+    """Topic `commands.batch`, keyed by model. How one replica forms batches and shares its GPU."""
+
+    id: Name
+    replica: Name
+    model: Name
+    batch_size: Annotated[int, Field(ge=1)]
+    wait_ms: Annotated[float, Field(ge=0)]
+    serving_share: Share  # of its GPU's compute while training waits; what all leave over trains
+
+
+class Ack(Message):
+    """Topic `commands.acks`, keyed by command id. Accepted on receipt, done once it holds."""
+
+    command_id: Name
+    status: Literal["accepted", "done", "failed"]
+    reason: str = ""
+    at_ms: EpochMs
+
+
+class Route(Message):
+    """One replica of a `RoutingTable`."""
+
+    replica: Name
+    concurrency: Annotated[int, Field(ge=0)]  # requests it may hold at once; 0: leave it training
+
+
+class RoutingTable(Message):
+    """Topic `routing.table`, keyed by model. What the router may use, in the order it should."""
+
+    model: Name
+    epoch: Annotated[int, Field(ge=0)]
+    tick: Annotated[int, Field(ge=0)]
+    theta: Annotated[float, Field(gt=0, le=1)]  # part of the objective that a prediction may fill
+    replicas: tuple[Route, ...]
+
+
+class Explanation(Message):
+    """Topic `decisions.explained`, keyed by model. Why a tick did what it did, in numbers."""
+
+    model: Name
+    epoch: Annotated[int, Field(ge=0)]
+    tick: Annotated[int, Field(ge=0)]
+    at_ms: EpochMs
+    action: Literal["scale", "batch", "theta", "hold"]
+    text: str
+    bound: str  # which bound held: demand, forecast, replicas_min, memory, no_data, ...
+    numbers: dict[str, float]  # seen, foreseen and rejected, by name with unit
+    commands: tuple[str, ...] = ()
+
+
+class LeaderClaim(Message):
+    """Topic `scheduler.leader`, key `leader`. The record's offset is the epoch of this leader."""
+
+    instance: Name
+    at_ms: EpochMs
+
+
+# --- Samples from apps ----------------------------------------------------------------------------
+
+
+class AppSample(Message):
+    """One value of an `AppSamples`."""
+
+    metric: Name
+    kind: Literal["counter", "gauge"] = "gauge"
+    model: str = ""
+    value: float
+
+
+class AppSamples(Message):
+    """Topic `metrics.samples` as JSON, keyed by node or model, for apps without Protobuf."""
+
+    source: Name
+    node: str = ""
+    at_ms: EpochMs
+    next_by_ms: EpochMs  # until then the values hold; after it they are stale
+    samples: tuple[AppSample, ...] = Field(min_length=1, max_length=10_000)
+
+
+# --- Inventory: apps <-> inventory ----------------------------------------------------------------
+
+
+class OrderLine(Message):
+    """One item of an order."""
+
+    item: Name
+    quantity: Quantity
+
+
+class InventoryOrder(Message):
+    """Topic `inventory.orders`, keyed by order id. All lines or none."""
+
+    order_id: Name
+    kind: Literal["order", "restock"] = "order"
+    lines: tuple[OrderLine, ...] = Field(min_length=1, max_length=1000)
+    customer: str = ""
+
+
+class InventoryVerdict(Message):
+    """Topic `inventory.verdicts`, keyed by order id. The one answer to an order."""
+
+    order_id: Name
+    verdict: Literal["deducted", "restocked", "rejected"]
+    reason: str = ""
+    decided_at_ms: EpochMs
+
+
+class InventoryUpdated(Message):
+    """Topic `inventory.updated`, keyed by item. A fact: the stock of one item has changed."""
+
+    item: Name
+    quantity: Quantity  # units moved, not units left
+    status: Literal["deducted", "restocked"]
+    order_id: Name
+    version: Annotated[int, Field(ge=1)]  # of the item's stock, one more with each change
+    decided_at_ms: EpochMs

@@ -1,0 +1,201 @@
+"""What a service may ask of the world: time and the bus. Real and in-memory adapters stand behind.
+
+Both adapters pass one contract test (`tests/common/test_ports_contract.py`). Nothing here decides
+or computes; a port that grows past four methods is two ports.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from enum import Enum
+from typing import NamedTuple, Protocol, TypeVar
+
+from libs.common.messages import InventoryVerdict
+from libs.common.topics import Topic
+
+R = TypeVar("R")
+
+
+class Record(NamedTuple):
+    """One message as it came off the bus."""
+
+    topic: str  # the table's name, without a cluster's prefix
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, bytes]
+    timestamp_ms: int
+
+    @property
+    def event_id(self) -> str:
+        """The id of what this message causes: derived, so that a replay makes the same one."""
+        return f"{self.topic}-{self.partition}-{self.offset}"
+
+
+class Outgoing(NamedTuple):
+    """One message to be sent."""
+
+    topic: str
+    key: str
+    value: bytes
+    headers: Mapping[str, bytes] = {}
+    partition: int | None = None  # None: by the key, as every Kafka client does
+
+
+class Start(Enum):
+    """Where a reader without a group begins."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+class Clock(Protocol):
+    """Wall time as UTC epoch milliseconds."""
+
+    def now_ms(self) -> int:
+        """Return the present."""
+        ...
+
+    async def sleep_until_ms(self, at_ms: float) -> None:
+        """Return once `now_ms()` has reached `at_ms`; at once if it is past."""
+        ...
+
+
+class Reader(Protocol):
+    """A stream of committed records, in order within a partition."""
+
+    async def poll(self, max_wait_s: float) -> list[Record]:
+        """Return what has come, waiting up to `max_wait_s` for a first record; may be empty."""
+        ...
+
+    def caught_up(self) -> bool:
+        """Return whether all that stood on the topics when reading began has been returned."""
+        ...
+
+
+class GroupReader(Reader, Protocol):
+    """A reader that shares its topics' partitions with the other members of its group."""
+
+    async def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> None:
+        """Remember, by (topic, partition), the first offset that a successor must read again.
+
+        A partition that has meanwhile gone to another member is passed over.
+        """
+        ...
+
+
+class Term(Protocol):
+    """One instance's time as leader, fenced against all that came before."""
+
+    @property
+    def epoch(self) -> int:
+        """Larger than that of every earlier term."""
+        ...
+
+    async def publish(self, messages: Sequence[Outgoing]) -> None:
+        """Publish all of them or none, as one transaction.
+
+        Raises:
+            Deposed: another instance leads; nothing of this call will ever be read.
+        """
+        ...
+
+
+class Candidacy(Protocol):
+    """A standing offer to lead."""
+
+    async def elected(self) -> Term:
+        """Wait until this instance leads. Its predecessors are fenced when this returns."""
+        ...
+
+
+class Bus(Protocol):
+    """The log that all services share."""
+
+    async def publish(self, messages: Sequence[Outgoing]) -> None:
+        """Return once every message is acknowledged; a broker that is away is waited for."""
+        ...
+
+    def tail(self, topics: Sequence[Topic], start: Start) -> AbstractAsyncContextManager[Reader]:
+        """Read every partition of `topics`, alone, from `start` on."""
+        ...
+
+    def subscribe(
+        self, topics: Sequence[Topic], group: str
+    ) -> AbstractAsyncContextManager[GroupReader]:
+        """Read as a member of `group`, from the committed offsets on (earliest where none are)."""
+        ...
+
+    def stand(self, topic: Topic, instance: str) -> AbstractAsyncContextManager[Candidacy]:
+        """Stand for leader by `topic`, of one partition, where each leader leaves its claim."""
+        ...
+
+    def partition_of(self, topic: Topic, key: str) -> int:
+        """Return the partition that a message with this key goes to."""
+        ...
+
+
+class Settled(NamedTuple):
+    """What is remembered of an order: its verdict, and a digest of what it asked."""
+
+    content: str
+    verdict: InventoryVerdict
+
+
+class Shortage(NamedTuple):
+    """The first line of an order that the stock could not carry."""
+
+    item: str
+    wanted: int
+    in_stock: int | None  # None: nobody has ever stocked this item
+
+
+class Announcement(NamedTuple):
+    """A message that waits in the outbox until the bus has acknowledged it."""
+
+    message: Outgoing
+    ordered_at_ms: int  # when the order that caused it was sent
+    decided_at_ms: int
+
+
+class Ledger(Protocol):
+    """The inventory's books, open within one transaction."""
+
+    async def settled(self, order_ids: Sequence[str]) -> Mapping[str, Settled]:
+        """Return, by order id, those of the orders that have their verdict already."""
+        ...
+
+    async def deduct(self, quantities: Mapping[str, int]) -> Mapping[str, int] | Shortage:
+        """Take every quantity from the stock of its item, or none of them.
+
+        Returns:
+            The new version of each item's stock, or what was short.
+        """
+        ...
+
+    async def restock(self, quantities: Mapping[str, int]) -> Mapping[str, int]:
+        """Add every quantity to the stock of its item; returns the new versions."""
+        ...
+
+    async def settle(self, orders: Sequence[Settled], outbox: Sequence[Announcement]) -> None:
+        """Remember the orders, each new and unique, and put the messages last in the outbox."""
+        ...
+
+
+class Store(Protocol):
+    """A database that keeps the inventory's books and its outbox."""
+
+    async def transact(self, work: Callable[[Ledger], Awaitable[R]]) -> R:
+        """Return what `work` returns once all that it did is on disk; if it raises, none is.
+
+        Passing trouble (a lock, a lost race) runs `work` again from its start.
+        """
+        ...
+
+    async def unsent(self, limit: int) -> Mapping[int, Announcement]:
+        """Return what has waited longest, by place in the outbox; iterates in that order."""
+        ...
+
+    async def sent(self, places: Sequence[int]) -> None:
+        """Take acknowledged messages out of the outbox."""
+        ...

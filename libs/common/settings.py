@@ -1,0 +1,83 @@
+"""Settings that all services share, read from `PLIMSOLL_*` and checked before anything starts.
+
+A service adds its own section in `services/<name>/settings.py`. The core never sees these: it gets
+a `Policy`. Nothing else in the project reads the environment.
+"""
+
+import os
+import socket
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from libs.common.errors import SettingError
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, and a name that nobody knows is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSection(Section):
+    """How to reach the bus. The session decides how soon a dead leader or reader is replaced."""
+
+    bootstrap_servers: str = Field("localhost:9092", description="host:port, comma between several")
+    topic_prefix: str = Field("", description="before every topic and group, on shared clusters")
+    session_timeout_ms: Annotated[int, Field(ge=500, le=60_000)] = Field(
+        1000, description="silence after which a member of a group counts as dead"
+    )
+    request_timeout_ms: Annotated[int, Field(ge=1000, le=300_000)] = Field(
+        10_000, description="before one request to a broker counts as failed"
+    )
+    start_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        120.0, description="how long a start waits for the broker and for its topics"
+    )
+
+
+class TelemetrySection(Section):
+    """What a service tells of itself."""
+
+    host: str = Field("127.0.0.1", description="address of /metrics, /healthz and /readyz")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="port of the same; 0 takes a free one and prints it"
+    )
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    stuck_after_s: Annotated[float, Field(ge=1)] = Field(
+        20.0, description="a service that could work and does not for so long ends itself"
+    )
+
+
+class Settings(BaseSettings):
+    """The sections of every service. Env: `PLIMSOLL_<SECTION>__<FIELD>`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PLIMSOLL_", env_nested_delimiter="__", frozen=True, extra="ignore"
+    )
+
+    instance: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+        description="name of this instance, in logs, events and client ids; default host and pid",
+    )
+    kafka: KafkaSection = KafkaSection()
+    telemetry: TelemetrySection = TelemetrySection()
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(kind: type[S]) -> S:
+    """Read the settings of one service from the environment.
+
+    Raises:
+        SettingError: names each variable that is wrong, its value and what it should be.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors(include_url=False):
+            variable = "PLIMSOLL_" + "__".join(str(part).upper() for part in fault["loc"])
+            lines.append(f"{variable}={fault['input']!r}: {fault['msg']}")
+        raise SettingError("; ".join(lines)) from error

@@ -1,0 +1,67 @@
+"""What several rooms' tests need: a real Kafka, once a run, and a bus on it."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from cli.local.kafka import LocalKafka
+from cli.local.processes import LocalError
+from libs.common.adapters import kafka_admin
+from libs.common.adapters.kafka import KafkaBus
+from libs.common.settings import KafkaSection
+from libs.common.telemetry import Health
+from libs.common.wire import Origin
+
+ROOT = Path(__file__).parents[1]
+JARS = ROOT / ".plimsoll" / "kafka" / "libs"
+
+
+def absent(reason: str) -> None:
+    """Skip a test whose needs this machine lacks, visibly; where CI is set, fail it instead."""
+    if os.environ.get("CI"):
+        pytest.fail(f"absent, though CI is set: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real broker: the one in the environment, or a local one for this run."""
+    given = os.environ.get("PLIMSOLL_KAFKA__BOOTSTRAP_SERVERS")
+    if given:
+        yield given
+        return
+    broker = LocalKafka(tmp_path_factory.mktemp("kafka"), port=0, libs=JARS)
+    try:
+        broker.start()
+    except LocalError as error:
+        absent(str(error))
+    try:
+        yield broker.bootstrap_servers
+    finally:
+        broker.stop()
+
+
+@pytest.fixture
+def kafka_section(kafka: str, request: pytest.FixtureRequest) -> KafkaSection:
+    """Settings by which each test has topics and groups of its own."""
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name)[:80].lower()
+    return KafkaSection(bootstrap_servers=kafka, topic_prefix=f"{name}-{os.getpid()}.")
+
+
+Connect = Callable[[str], AbstractAsyncContextManager[KafkaBus]]
+
+
+@pytest.fixture
+def connect(kafka_section: KafkaSection) -> Connect:
+    """Connect an instance, by name, to the test's own topics."""
+
+    @asynccontextmanager
+    async def _connect(instance: str) -> AsyncIterator[KafkaBus]:
+        await kafka_admin.apply_topics(kafka_section)
+        async with KafkaBus.connect(kafka_section, Origin("test", instance), Health(20.0)) as bus:
+            yield bus
+
+    return _connect

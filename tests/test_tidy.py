@@ -1,0 +1,117 @@
+"""The rules of the rooms: what may import what, and that nothing lies about unused.
+
+The table is `docs/architecture.md`, section "Rooms"; here it is enforced.
+"""
+
+import ast
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STDLIB = set(sys.stdlib_module_names)
+# A decision reads no clock, no world and no chance: they come in as arguments.
+WORLD = {"time", "datetime", "random", "os", "sys", "asyncio", "logging", "socket", "subprocess"}
+COMMON = "libs.common"
+CONTRACTS = {f"{COMMON}.{m}" for m in ("messages", "topics", "plimsoll_pb2", "errors", "series")}
+PORTS = CONTRACTS | {f"{COMMON}.{m}" for m in ("ports", "wire", "intake", "telemetry", "settings")}
+SHELL = PORTS | {"numpy", "structlog", "prometheus_client", "pydantic", "pydantic_settings"}
+
+# (files, what they may import beyond the standard library). The first row that matches holds.
+ROOMS: list[tuple[str, set[str]]] = [
+    ("libs/common/adapters/*.py", {"*"}),
+    ("libs/common/plimsoll_pb2.py", {"google"}),
+    ("libs/common/telemetry.py", {"structlog", "prometheus_client"}),
+    ("libs/common/settings.py", PORTS | {"pydantic", "pydantic_settings"}),
+    ("libs/common/*.py", PORTS | {"pydantic", "numpy", "orjson", "google"}),
+    ("libs/fleet/*.py", CONTRACTS | {"numpy", "libs.fleet", "pydantic", "yaml"}),
+    ("services/*/__main__.py", {"*"}),
+    ("services/*/migrations/*.py", {"*"}),
+    ("services/scheduler/core/*.py", CONTRACTS | {"numpy", f"{COMMON}.wire"}),
+    ("services/*/core/*.py", CONTRACTS | {"numpy"}),
+    ("services/predictor/*.py", SHELL | {"faust", "mode"}),
+    ("services/executor/*.py", SHELL | {"libs.fleet"}),
+    ("services/*/*.py", SHELL),
+    ("cli/*.py", {"*"}),
+]
+
+
+def modules() -> list[Path]:
+    return [
+        path
+        for top in ("libs", "services", "cli")
+        for path in sorted((ROOT / top).rglob("*.py"))
+        if "__pycache__" not in path.parts
+    ]
+
+
+def imports(path: Path) -> list[str]:
+    """Every module that a file imports, wherever in it: `from a import b` gives `a.b`."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def room_of(path: Path) -> tuple[str, set[str]]:
+    relative = path.relative_to(ROOT).as_posix()
+    for pattern, allowed in ROOMS:
+        if fnmatch(relative, pattern):  # its * crosses folders
+            return pattern, allowed
+    raise AssertionError(f"{relative} lies in no room of the table")
+
+
+def within(module: str, allowed: set[str]) -> bool:
+    return any(module == name or module.startswith(name + ".") for name in allowed)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_room_imports_only_what_its_row_allows(path: Path) -> None:
+    pattern, allowed = room_of(path)
+    if "*" in allowed:
+        return
+    own = ".".join(path.relative_to(ROOT).parts[:2])  # services.scheduler: its own rooms
+    for module in imports(path):
+        if module.partition(".")[0] in STDLIB:
+            in_core = "core" in path.parts or own == "libs.fleet"
+            assert not (in_core and within(module, WORLD)), f"{module}: a core reads no world"
+        else:
+            mine = own.startswith("services.") and within(module, {own})
+            assert mine or within(module, allowed), f"{module} is not for {pattern}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_service_never_imports_another_and_no_core_its_shell(path: Path) -> None:
+    parts = path.relative_to(ROOT).parts
+    if parts[0] != "services":
+        return
+    for module in imports(path):
+        if module.startswith("services."):
+            assert module.split(".")[1] == parts[1], f"{module}: services meet in messages"
+            if "core" in parts:
+                assert ".core" in module, f"{module}: a core does not know its shell"
+
+
+def test_client_libraries_live_in_the_adapters_alone() -> None:
+    clients = {"aiokafka", "sqlalchemy", "pynvml", "psutil", "aiosqlite", "redis"}
+    for path in modules():
+        if not path.match("libs/common/adapters/*.py") and "migrations" not in path.parts:
+            assert not [m for m in imports(path) if within(m, clients)], path
+
+
+def test_no_module_lies_about_unused() -> None:
+    # The adapters in memory are for the tests, so a test's import counts as a use.
+    readers = [*modules(), *(ROOT / "tests").rglob("*.py")]
+    used = {name for path in readers for name in imports(path)}
+    for path in modules():
+        if path.name in ("__main__.py", "__init__.py") or "migrations" in path.parts:
+            continue
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        assert any(u == name or u.startswith(name + ".") for u in used), f"nobody imports {name}"
