@@ -147,3 +147,18 @@ TOPICS: tuple[Topic, ...] = tuple(
     value for value in list(globals().values()) if type(value) is Topic
 )
 BY_NAME = {topic.name: topic for topic in TOPICS}
+
+
+def as_markdown() -> str:
+    """Return the table as it stands in `docs/architecture.md`; a test keeps the two alike."""
+    head = "| topic | partitions | key | encoding | kept | from → to |"
+    lines = [head, "| --- " * 6 + "|"]
+    for topic in TOPICS:
+        encoding = "JSON" if topic.is_json else "Protobuf" if topic.contract else "as it came"
+        kept = "compacted" if topic.compacted else ""
+        if topic.retention_ms is not None:
+            days, hours = divmod(topic.retention_ms // HOUR_MS, 24)
+            kept = ", ".join(filter(None, [kept, f"{days} d" if days else f"{hours} h"]))
+        cells = [f"`{topic.name}`", str(topic.partitions), topic.key, encoding, kept, topic.route]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

@@ -45,10 +45,11 @@ async def apply_topics(settings: KafkaSection) -> list[str]:
                 if code not in (0, TOPIC_EXISTS):
                     raise SettingError(f"topic {name}: {said or for_code(code).__name__}")
         deadline = time.monotonic() + settings.start_timeout_s
-        while missing.keys() - (await _partition_counts(admin)).keys():
+        while wanted.keys() - (found := await _partition_counts(admin)).keys():
             if time.monotonic() > deadline:
                 raise SettingError(f"topics without a leader: {', '.join(missing)}")
             await asyncio.sleep(RETRY_S)
+        _refuse_other_counts(found, wanted)  # another may have made one while we looked
         return [f"{'created' if name in missing else 'present'} {name}" for name in wanted]
 
 
