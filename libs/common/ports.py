@@ -49,6 +49,48 @@ class Start(Enum):
     LATEST = "latest"
 
 
+class HostReading(NamedTuple):
+    """What a machine says of itself; seconds and bytes are counted since it started."""
+
+    cpu_busy_s: float  # over all cores
+    cpu_count: float
+    memory_used_bytes: float
+    memory_total_bytes: float
+    network_bytes: float  # in and out; NaN: not known
+
+
+class GpuReading(NamedTuple):
+    """What a GPU says of itself, in base units; NaN: it does not say."""
+
+    gpu: int
+    utilization: float  # in [0, 1]
+    memory_used_bytes: float
+    memory_total_bytes: float
+    power_w: float
+    energy_j: float  # since the driver was loaded
+    temperature_c: float
+
+
+class Host(Protocol):
+    """The machine that this process runs on. Readings take milliseconds, and block."""
+
+    def read(self) -> HostReading:
+        """Return cpu, memory and network."""
+        ...
+
+    def disk_busy_s(self) -> float:
+        """Return the seconds, counted on and on, that the busiest disk was at work; NaN: none."""
+        ...
+
+
+class Device(Protocol):
+    """The GPUs of this machine. Readings take milliseconds, and block."""
+
+    def read(self) -> Sequence[GpuReading]:
+        """Return one reading of each GPU, always of the same ones in the same order."""
+        ...
+
+
 class Clock(Protocol):
     """Wall time as UTC epoch milliseconds."""
 
@@ -146,7 +188,6 @@ class Shortage(NamedTuple):
     """The first line of an order that the stock could not carry."""
 
     item: str
-    wanted: int
     in_stock: int | None  # None: nobody has ever stocked this item
 
 

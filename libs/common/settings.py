@@ -43,7 +43,11 @@ class TelemetrySection(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         0, description="port of the same; 0 takes a free one and prints it"
     )
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_level: str = Field(
+        "INFO",
+        pattern="^(DEBUG|INFO|WARNING|ERROR)$",
+        description="of our own lines; those of chatty libraries start at WARNING",
+    )
     stuck_after_s: Annotated[float, Field(ge=1)] = Field(
         20.0, description="a service that could work and does not for so long ends itself"
     )

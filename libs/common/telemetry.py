@@ -36,13 +36,19 @@ class Health:
     def __init__(self, stuck_after_s: float) -> None:
         self._stuck_after_s = stuck_after_s
         self._probes: dict[str, Probe] = {}
+        self._harmless: set[str] = set()
         self._missing: dict[str, str] = {"start": "starting"}
         self._bad_since: dict[str, float] = {}
         self._beat = time.monotonic()
 
-    def ready_when(self, name: str, probe: Probe) -> None:
-        """Ask `probe` each second; it returns None when all is well, else what is missing."""
+    def ready_when(self, name: str, probe: Probe, *, vital: bool = True) -> None:
+        """Ask `probe` each second; it returns None when all is well, else what is missing.
+
+        What a new process would not mend (a broker that is away) is not `vital`: it is shown only.
+        """
         self._probes[name] = probe
+        if not vital:
+            self._harmless.add(name)
 
     def forget(self, name: str) -> None:
         """Drop a probe whose subject is gone."""
@@ -52,7 +58,9 @@ class Health:
         """Run every probe once; call it on the event loop, which this proves alive."""
         now = self._beat = time.monotonic()
         missing = {name: said for name, probe in self._probes.items() if (said := probe())}
-        self._bad_since = {name: self._bad_since.get(name, now) for name in missing}
+        self._bad_since = {
+            name: self._bad_since.get(name, now) for name in missing if name not in self._harmless
+        }
         self._missing = missing
 
     def missing(self) -> dict[str, str]:

@@ -119,3 +119,16 @@ def test_libraries_get_one_line_a_second_and_the_rest_is_counted() -> None:
     assert passes("services.scheduler") == "gone away", "our own lines are not held back"
     now[0] = 1.0
     assert passes("mode") == "gone away (and 2 more lines held back)"
+
+
+def test_what_a_new_process_would_not_mend_is_shown_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("libs.common.telemetry.time.monotonic", lambda: now[0])
+    health = Health(stuck_after_s=10)
+    health.ready_when("outbox", lambda: "outbox is 12 s old", vital=False)
+    for now[0] in (100.0, 110.0, 120.0):
+        health.check()
+    assert health.missing() == {"outbox": "outbox is 12 s old"}
+    assert health.stuck() is None

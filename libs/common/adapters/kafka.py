@@ -55,8 +55,8 @@ class KafkaBus:
         if minimum_ms > settings.session_timeout_ms:
             bus._session_timeout_ms = minimum_ms
             log.warning(
-                "this broker's shortest session is longer than the one asked for: a dead leader"
-                " or reader is replaced later (group.min.session.timeout.ms on the broker)",
+                "this broker's shortest session is longer than the one asked for: taking over from"
+                " a dead leader takes as long (group.min.session.timeout.ms decides)",
                 asked_ms=settings.session_timeout_ms,
                 used_ms=minimum_ms,
             )

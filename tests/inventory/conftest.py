@@ -1,0 +1,215 @@
+"""A world for the inventory: the shipped app on a SQLite file and a bus that outlive it."""
+
+import asyncio
+import json
+import shutil
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event, func, select
+
+from libs.common.adapters import sql, sql_schema
+from libs.common.adapters.memory import ManualClock, MemoryBus
+from libs.common.ports import Outgoing
+from libs.common.topics import DEAD_LETTERS, INVENTORY_ORDERS, INVENTORY_UPDATED, INVENTORY_VERDICTS
+from libs.common.wire import Origin
+from services.inventory.__main__ import MIGRATIONS
+from services.inventory.app import GROUP, Inventory
+from services.inventory.settings import InventorySection
+
+
+class Crash(Exception):  # noqa: N818
+    """The process is gone."""
+
+
+class Faults:
+    """Counts every step that could be the last, and makes one of them the last."""
+
+    def __init__(self):
+        self.steps = []
+        self.crash_after = None  # so many steps
+        self.crash_at = None  # the next step of this name
+
+    def step(self, name):
+        self.steps.append(name)
+        if name == self.crash_at:
+            self.crash_at = None
+            raise Crash(name)
+        if self.crash_after is not None:
+            self.crash_after -= 1
+            if self.crash_after < 0:
+                self.crash_after = None
+                raise Crash(name)
+
+
+class FaultyBus(MemoryBus):
+    """Messages go out one by one, and a crash may come between any two."""
+
+    def __init__(self, clock, faults):
+        super().__init__(clock)
+        self.faults = faults
+
+    async def publish(self, messages):
+        for message in messages:
+            self.faults.step(f"before publishing to {message.topic}")
+            await super().publish([message])
+        self.faults.step("published")
+
+    @asynccontextmanager
+    async def subscribe(self, topics, group):
+        async with super().subscribe(topics, group) as reader:
+            commit = reader.commit
+
+            async def faulty_commit(next_offsets):
+                self.faults.step("before the offset commit")
+                await commit(next_offsets)
+                self.faults.step("after the offset commit")
+
+            reader.commit = faulty_commit
+            yield reader
+
+
+class World:
+    def __init__(self, path, **settings):
+        self.path = path
+        self.faults = Faults()
+        self.clock = ManualClock(1_000_000)
+        self.bus = FaultyBus(self.clock, self.faults)
+        self.section = InventorySection(
+            database_url=f"sqlite+aiosqlite:///{path}", database_retry_s=5, **settings
+        )
+        self.start()
+
+    def start(self):
+        """Start a new process on what the last one left."""
+        self.engine = sql.connect(self.section.database_url)
+        # Each statement may be the last, and so may be each commit, which is none.
+        sync = self.engine.sync_engine
+        event.listen(sync, "before_cursor_execute", lambda *call: self.faults.step(call[2]))
+        event.listen(sync, "commit", lambda _: self.faults.step("before COMMIT"))
+        self.store = sql.SqlStore(self.engine, self.section.database_retry_s)
+        origin = Origin("inventory", "test")
+        self.app = Inventory(self.store, self.bus, self.clock, origin, self.section)
+
+    async def restart(self):
+        await self.engine.dispose()
+        self.start()
+
+    async def send_raw(self, key, value):
+        message = Outgoing(INVENTORY_ORDERS.name, key, value)
+        await MemoryBus.publish(self.bus, [message])  # an app sends it: its crashes are its own
+
+    async def send(self, order_id, kind="order", **quantities):
+        lines = [{"item": item, "quantity": quantity} for item, quantity in quantities.items()]
+        order = {"order_id": order_id, "kind": kind, "lines": lines}
+        await self.send_raw(order_id, json.dumps(order).encode())
+
+    async def take(self):
+        async with self.bus.subscribe([INVENTORY_ORDERS], GROUP) as reader:
+            await self.app.take(reader, 0)
+
+    async def drain(self):
+        """Settle and publish all there is."""
+        await self.take()
+        while await self.app.relay():
+            pass
+
+    async def survive(self):
+        """Drain, starting anew after each crash."""
+        try:
+            await self.drain()
+        except Crash:
+            await self.restart()
+            await self.survive()
+
+    def verdicts(self):
+        return [json.loads(r.value) for r in self.bus.records(INVENTORY_VERDICTS)]
+
+    def verdict(self, order_id):
+        """The one verdict of an order that was sent once."""
+        (found,) = [v for v in self.verdicts() if v["order_id"] == order_id]
+        return found
+
+    def distinct(self, topic):
+        """What a reader sees that drops the event ids it has seen, by id, in order."""
+        seen = {}
+        for record in self.bus.records(topic):
+            seen.setdefault(record.headers["ce_id"], json.loads(record.value))
+        return seen
+
+    def dead(self):
+        return [r.headers["dead-reason"].decode() for r in self.bus.records(DEAD_LETTERS)]
+
+    async def stock(self):
+        """(stock, version) by item."""
+        async with self.engine.connect() as connection:
+            rows = await connection.execute(select(sql.STOCK))
+            return {row.item: (row.stock, row.version) for row in rows}
+
+    async def waiting(self):
+        async with self.engine.connect() as connection:
+            return await connection.scalar(select(func.count()).select_from(sql.OUTBOX))
+
+    async def check(self):
+        """The books balance, and the bus tells the same story as the database."""
+        assert await self.waiting() == 0
+        folded = {}
+        answers = {}
+        for verdict in self.distinct(INVENTORY_VERDICTS).values():
+            answers.setdefault(verdict["order_id"], []).append(verdict)
+        moved = {}
+        for update in self.distinct(INVENTORY_UPDATED).values():
+            stock, version = folded.get(update["item"], (0, 0))
+            sign = 1 if update["status"] == "restocked" else -1
+            stock += sign * update["quantity"]
+            assert stock >= 0, update
+            assert update["version"] == version + 1, "the order of events is that of the commits"
+            folded[update["item"]] = (stock, update["version"])
+            moved[update["order_id"]] = update["status"]
+        assert folded == await self.stock()
+        for order_id, (first, *others) in answers.items():
+            assert moved.get(order_id, "rejected") == first["verdict"]
+            assert all("another order" in other["reason"] for other in others)
+        # Whatever was said more than once was said in the same words.
+        for topic in (INVENTORY_VERDICTS, INVENTORY_UPDATED):
+            first = self.distinct(topic)
+            for record in self.bus.records(topic):
+                said, before = json.loads(record.value), first[record.headers["ce_id"]]
+                assert {**said, "decided_at_ms": 0} == {**before, "decided_at_ms": 0}
+        return answers
+
+
+@pytest.fixture(scope="session")
+def database_template(tmp_path_factory) -> Path:
+    """A SQLite file with the newest schema, made once."""
+    path = tmp_path_factory.mktemp("inventory") / "template.db"
+
+    async def make():
+        engine = sql.connect(f"sqlite+aiosqlite:///{path}")
+        await sql_schema.upgrade(engine, MIGRATIONS)
+        await engine.dispose()
+
+    asyncio.run(make())
+    return path
+
+
+@pytest.fixture
+async def make_world(database_template, tmp_path):
+    """Makes worlds, each on a file of its own."""
+    made = []
+
+    def make(**settings):
+        path = tmp_path / f"{len(made)}.db"
+        shutil.copy(database_template, path)
+        made.append(World(path, **settings))
+        return made[-1]
+
+    yield make
+    for world in made:
+        await world.engine.dispose()
+
+
+@pytest.fixture
+def world(make_world):
+    return make_world()
