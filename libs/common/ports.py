@@ -46,7 +46,11 @@ class Start(Enum):
     """Where a reader without a group begins."""
 
     EARLIEST = "earliest"
+    RECENT = "recent"  # the last `RECENT_OFFSETS` of each partition: enough to find the newest
     LATEST = "latest"
+
+
+RECENT_OFFSETS = 100
 
 
 class HostReading(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 from libs.common.adapters.clock import WallClock
 from libs.common.adapters.memory import MemoryBus
 from libs.common.errors import Deposed
-from libs.common.ports import Bus, Outgoing, Reader, Record, Start
+from libs.common.ports import RECENT_OFFSETS, Bus, Outgoing, Reader, Record, Start
 from libs.common.topics import (
     COMMANDS_ACKS,
     INVENTORY_ORDERS,
@@ -56,6 +56,15 @@ async def test_a_reader_from_the_latest_sees_only_what_comes_after(bus: Bus) -> 
         assert reader.caught_up()
         await bus.publish([ack(1)])
         assert [r.key for r in await take(reader, 1)] == [b"key-1"]
+
+
+async def test_a_reader_of_what_is_recent_finds_the_newest_and_not_the_whole_past(bus: Bus) -> None:
+    await bus.publish([ack(n) for n in range(RECENT_OFFSETS + 20)])
+    async with bus.tail([COMMANDS_ACKS, SCHEDULER_TICKS], Start.RECENT) as reader:
+        found = await take(reader, RECENT_OFFSETS)
+        assert reader.caught_up()
+    assert found[-1].value == f"value-{RECENT_OFFSETS + 19}".encode()
+    assert len(found) == RECENT_OFFSETS
 
 
 async def test_a_reader_knows_when_it_has_read_what_stood_there(bus: Bus) -> None:

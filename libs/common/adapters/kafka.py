@@ -17,7 +17,7 @@ from aiokafka.partitioner import murmur2
 
 from libs.common.adapters import kafka_admin
 from libs.common.adapters.kafka_leader import KafkaCandidacy
-from libs.common.ports import Outgoing, Record, Start
+from libs.common.ports import RECENT_OFFSETS, Outgoing, Record, Start
 from libs.common.settings import KafkaSection
 from libs.common.telemetry import Health
 from libs.common.topics import Topic
@@ -28,6 +28,7 @@ log = structlog.get_logger()
 # Above the largest message a broker takes by default (1 MiB), for dead letters with their headers.
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
 WATCH_EVERY_S = 2.0
+RETRY_S = 0.2
 
 
 class KafkaBus:
@@ -67,24 +68,39 @@ class KafkaBus:
             await _bounded(bus._producer.stop())
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
-        """Return once every message is acknowledged; a broker that is away is waited for."""
+        """Return once every message is acknowledged; a broker that is away is waited for.
+
+        After trouble that may pass, all is sent again from the first failure on, so that the order
+        within a key stays; what had arrived comes twice, under the id that it had.
+        """
+        rest = list(messages)
+        while rest:
+            outcomes = await self._send(rest)
+            failed = next((n for n, bad in enumerate(outcomes) if bad), len(outcomes))
+            rest = rest[failed:]
+            if rest:
+                log.warning("the broker is away, waiting", messages=len(rest))
+                await asyncio.sleep(RETRY_S)
+
+    async def _send(self, messages: Sequence[Outgoing]) -> list[bool]:
+        """Return whether each one failed, as far as the client's buffer took them."""
         sent = []
-        for message in messages:
-            while True:
-                try:
-                    future = await self._producer.send(
-                        self._settings.topic_prefix + message.topic,
-                        message.value,
-                        message.key.encode(),
-                        message.partition,
-                        headers=list(message.headers.items()),
-                    )
-                    break
-                except KafkaTimeoutError:
-                    # The client's buffer is full and this message never entered it: try again.
-                    log.warning("the broker is away, waiting", topic=message.topic)
-            sent.append(future)
-        await asyncio.gather(*sent)
+        with contextlib.suppress(KafkaTimeoutError):  # the buffer is full
+            for message in messages:
+                future = await self._producer.send(
+                    self._settings.topic_prefix + message.topic,
+                    message.value,
+                    message.key.encode(),
+                    message.partition,
+                    headers=list(message.headers.items()),
+                )
+                sent.append(future)
+        outcomes = await asyncio.gather(*sent, return_exceptions=True)
+        for error in outcomes:
+            # A batch for which no leader was known for too long may pass; other errors will not.
+            if isinstance(error, BaseException) and not getattr(error, "retriable", False):
+                raise error
+        return [isinstance(outcome, BaseException) for outcome in outcomes]
 
     @asynccontextmanager
     async def tail(self, topics: Sequence[Topic], start: Start) -> AsyncIterator["KafkaReader"]:
@@ -101,6 +117,8 @@ class KafkaBus:
             consumer.assign(places)
             ends = await consumer.end_offsets(places)
             begins = ends if start is Start.LATEST else await consumer.beginning_offsets(places)
+            if start is Start.RECENT:
+                begins = {p: max(first, ends[p] - RECENT_OFFSETS) for p, first in begins.items()}
             for place in places:
                 consumer.seek(place, begins[place])
             reader.behind = {place: end for place, end in ends.items() if begins[place] < end}

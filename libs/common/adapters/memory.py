@@ -7,13 +7,14 @@ as Kafka. They refuse to be a broker: nothing is stored, compacted or expired.
 import asyncio
 import heapq
 import itertools
+import sys
 import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from libs.common.errors import Deposed
-from libs.common.ports import Clock, Outgoing, Record, Start
+from libs.common.ports import RECENT_OFFSETS, Clock, Outgoing, Record, Start
 from libs.common.topics import BY_NAME, Topic
 
 Place = tuple[str, int]  # topic, partition
@@ -79,8 +80,8 @@ class MemoryBus:
     async def tail(self, topics: Sequence[Topic], start: Start) -> AsyncIterator["_MemoryReader"]:
         """Read every partition of `topics`, alone, from `start` on."""
         places = self._places(topics)
-        latest = start is Start.LATEST
-        yield _MemoryReader(self, {p: len(self._logs[p]) if latest else 0 for p in places})
+        back = {Start.EARLIEST: sys.maxsize, Start.RECENT: RECENT_OFFSETS, Start.LATEST: 0}[start]
+        yield _MemoryReader(self, {p: max(0, len(self._logs[p]) - back) for p in places})
 
     @asynccontextmanager
     async def subscribe(

@@ -1,0 +1,114 @@
+"""The metrics service's shell: each collector reads at its pace and sends one tick a reading.
+
+Counters go out as they are: rates are the reader's work, so that a lost tick loses no event.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import Counter
+
+from libs.common import plimsoll_pb2 as pb
+from libs.common import wire
+from libs.common.ports import Bus, Clock, Device, Host
+from libs.common.telemetry import Health
+from libs.common.topics import METRICS_LAYOUTS, METRICS_SAMPLES
+from libs.common.wire import Origin
+from services.metrics.core import columns
+from services.metrics.settings import MetricsSection
+
+TICKS = Counter("plimsoll_metrics_ticks_total", "Ticks sent, by collector", ["collector"])
+LATE_PERIODS = 10  # a collector that has not read for so many is stuck
+
+
+class Collector(NamedTuple):
+    """One source of samples."""
+
+    name: str
+    period_ms: int
+    series: Sequence[pb.Series]
+    read: Callable[[], npt.NDArray[np.float64]]  # blocks; in the order of `series`
+
+
+def collectors_of(section: MetricsSection, host: Host, device: Device | None) -> list[Collector]:
+    """Return what this machine can tell; without `device`, nothing of GPUs."""
+    node = section.node
+    found = [
+        Collector(
+            "host",
+            section.host_period_ms,
+            columns.node_series(columns.HOST, node),
+            lambda: np.array(host.read()),
+        ),
+        Collector(
+            "disk",
+            section.disk_period_ms,
+            columns.node_series(columns.DISK, node),
+            lambda: np.array([host.disk_busy_s()]),
+        ),
+    ]
+    if device is not None:
+        gpus = [reading.gpu for reading in device.read()]
+        read = device.read
+        found.append(
+            Collector(
+                "gpu",
+                section.gpu_period_ms,
+                columns.gpu_series(gpus, node),
+                lambda: columns.gpu_values(read()),
+            )
+        )
+    return found
+
+
+async def collect(
+    collector: Collector, node: str, origin: Origin, bus: Bus, clock: Clock, health: Health
+) -> None:
+    """Read and send, for ever: the layout first, then a tick each period.
+
+    While the broker is away nothing piles up: readings that could not be sent are left out, and
+    the counters make up for them.
+    """
+    source = f"{collector.name}/{node}"
+    layout = wire.layout_of(source, collector.series)
+    started_ms = clock.now_ms()
+    event_id = f"{layout.layout_id}-{started_ms}"
+    await bus.publish(
+        [wire.encode(METRICS_LAYOUTS, layout.layout_id, layout, origin, event_id, started_ms)]
+    )
+    reading_since_ms: int | None = None
+
+    def probe() -> str | None:
+        if reading_since_ms is None:
+            return None  # asleep, or waiting for the broker
+        waited_ms = clock.now_ms() - reading_since_ms
+        late = waited_ms > LATE_PERIODS * collector.period_ms
+        return f"a reading takes {waited_ms / 1000:.0f} s and more" if late else None
+
+    health.ready_when(source, probe)
+    sequence = 0
+    due_ms = started_ms
+    while True:
+        reading_since_ms = at_ms = clock.now_ms()
+        values = await asyncio.to_thread(collector.read)
+        reading_since_ms = None
+        sequence += 1
+        tick = pb.Tick(
+            layout_id=layout.layout_id,
+            source=source,
+            sequence=sequence,
+            at_ms=at_ms,
+            # The next one is due in a period, and may be late by another.
+            next_by_ms=at_ms + 2 * collector.period_ms,
+            values=wire.pack_values(values),
+        )
+        event_id = f"{source}-{started_ms}-{sequence}"
+        await bus.publish([wire.encode(METRICS_SAMPLES, node, tick, origin, event_id, at_ms)])
+        TICKS.labels(collector.name).inc()
+        # The next multiple of the period after now: what was missed is not made up for in a burst.
+        behind = max(0, clock.now_ms() - due_ms) // collector.period_ms
+        due_ms += (behind + 1) * collector.period_ms
+        await clock.sleep_until_ms(due_ms)
