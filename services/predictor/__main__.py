@@ -1,0 +1,30 @@
+"""Starts a predictor worker: `python -m services.predictor`."""
+
+import asyncio
+
+from libs.common.adapters.service import Context, run
+from libs.common.ports import Start
+from libs.common.topics import METRICS_LAYOUTS, REGISTRY_DEVICES, REGISTRY_MODELS
+from services.predictor.app import Predictor, catch_up
+from services.predictor.settings import PredictorSettings
+from services.predictor.stream import Stream
+
+DECLARATIONS = (METRICS_LAYOUTS, REGISTRY_MODELS, REGISTRY_DEVICES)
+
+
+async def main(settings: PredictorSettings, context: Context) -> None:
+    """Serve until cancelled; an error in any part ends them all."""
+    policy = settings.predictor.policy()
+    predictor = Predictor(context.origin, context.bus, context.clock, policy)
+    async with context.bus.tail(DECLARATIONS, Start.EARLIEST) as reader:
+        await catch_up(predictor, reader)
+        stream = Stream(settings.kafka, predictor.take, predictor.keep)
+        context.health.ready_when("samples", stream.probe)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(predictor.follow(reader))
+            tasks.create_task(predictor.send())
+            tasks.create_task(stream.run())
+
+
+if __name__ == "__main__":
+    run("predictor", PredictorSettings, main)

@@ -1,0 +1,209 @@
+"""The predictor's shell: takes ticks in, keeps the core's states, sends what they foresee.
+
+Ticks come one by one from `stream.py` (Faust); layouts and the registry are read beside it. A
+forecast is superseded by the next, so it is made when it can be sent: while the broker is slow or
+away nothing piles up, and what goes out then is the newest.
+"""
+
+import asyncio
+
+import structlog
+
+from libs.common import intake, wire
+from libs.common import plimsoll_pb2 as pb
+from libs.common.errors import ContractError
+from libs.common.messages import AppSamples, DeviceSpec, ModelSpec
+from libs.common.ports import Bus, Clock, Outgoing, Reader, Record
+from libs.common.topics import (
+    LOAD_FORECASTS,
+    METRICS_LAYOUTS,
+    NODE_SCORES,
+    REGISTRY_MODELS,
+)
+from libs.common.wire import Origin
+from services.predictor import telemetry
+from services.predictor.core import partition as partitions
+from services.predictor.core import registry
+from services.predictor.core.partition import Partition
+from services.predictor.core.source import Policy, Sight
+
+log = structlog.get_logger()
+
+LAYOUT_WAIT_MS = 2000
+SHOW_EVERY_MS = 1000  # gauges that cost a loop over all models
+LAYOUTS_MAX = 100_000  # the oldest goes first, and is announced again when its source starts
+
+
+class Predictor:
+    """One worker: the states of its partitions, and what of them is still to be sent."""
+
+    def __init__(self, origin: Origin, bus: Bus, clock: Clock, policy: Policy) -> None:
+        self._origin = origin
+        self._bus = bus
+        self._clock = clock
+        self._policy = policy
+        self._registry = registry.NOTHING_DECLARED
+        self._layouts: dict[str, pb.Layout] = {}
+        self._hopeless: set[str] = set()  # layouts waited for in vain
+        self._came = asyncio.Event()  # a layout has
+        self._states: dict[int, Partition] = {}
+        # What has changed since it was last sent, by partition: the record that changed it last.
+        self._forecasts_due: dict[int, Record] = {}
+        self._scores_due: dict[int, Record] = {}
+        self._due = asyncio.Event()
+        self._shown_ms = 0
+
+    async def take(self, record: Record) -> None:
+        """Fold one record of `metrics.samples`; what cannot be read goes to `dead.letters`."""
+        try:
+            sight = await self._read(record)
+            state = self._states.get(record.partition, Partition({}))
+            with telemetry.STEP.time():
+                state, outcome = partitions.step(
+                    state, sight, self._registry, self._policy, self._clock.now_ms()
+                )
+        except ContractError as error:
+            await intake.bury(record, str(error), self._bus, self._origin)
+            return
+        if outcome.skipped:
+            telemetry.SKIPPED.labels(outcome.skipped).inc()
+            return
+        telemetry.TICKS.inc()
+        telemetry.SAMPLES.inc(len(sight.values))
+        self._states[record.partition] = state
+        if outcome.models:
+            self._forecasts_due[record.partition] = record
+        if outcome.nodes:
+            self._scores_due[record.partition] = record
+        self._due.set()
+
+    def keep(self, mine: set[int]) -> None:
+        """Forget partitions that another worker has now."""
+        for partition in self._states.keys() - mine:
+            for kept in (self._states, self._forecasts_due, self._scores_due):
+                kept.pop(partition, None)
+
+    async def send(self) -> None:
+        """Send what is due, newest state first made into messages, for ever."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            await self._bus.publish(self._outgoing())
+
+    async def follow(self, reader: Reader) -> None:
+        """Take in layouts and the registry, for ever."""
+        while True:
+            await self.learn(await reader.poll(1.0))
+
+    async def learn(self, records: list[Record]) -> None:
+        """Take in records of the layouts and of the registry."""
+        for record in records:
+            try:
+                self._learn(record)
+            except ContractError as error:
+                # People write these topics, and every service reads them at each start: the
+                # executor buries what it cannot read, once; a copy of each reader would be noise.
+                log.warning("unreadable", topic=record.topic, reason=str(error))
+                telemetry.SKIPPED.labels("unreadable_declaration").inc()
+        came, self._came = self._came, asyncio.Event()
+        came.set()
+
+    def _learn(self, record: Record) -> None:
+        name = (record.key or b"").decode(errors="replace")
+        gone = record.value is None
+        if record.topic == METRICS_LAYOUTS.name:
+            if gone:
+                return
+            layout = wire.decode_protobuf(record, pb.Layout)
+            self._layouts[layout.layout_id] = layout
+            self._hopeless.discard(layout.layout_id)
+            if len(self._layouts) > LAYOUTS_MAX:
+                del self._layouts[next(iter(self._layouts))]
+        elif record.topic == REGISTRY_MODELS.name:
+            model = None if gone else wire.decode_json(record, ModelSpec)
+            self._registry = registry.with_model(self._registry, name, model)
+        else:
+            device = None if gone else wire.decode_json(record, DeviceSpec)
+            self._registry = registry.with_device(self._registry, name, device)
+
+    async def _read(self, record: Record) -> Sight:
+        """Read a tick, or an app's samples in JSON.
+
+        Raises:
+            ContractError: it is neither, or its layout was never announced.
+        """
+        kind = record.headers.get("content-type", b"")
+        bare_json = not kind and (record.value or b"").lstrip()[:1] == b"{"
+        if kind.startswith(wire.JSON) or bare_json:
+            layout, tick = wire.tick_of_app_samples(wire.decode_json(record, AppSamples))
+        else:
+            tick = wire.decode_protobuf(record, pb.Tick)
+            if not tick.layout_id or not tick.source:
+                raise ContractError("a tick without layout_id or source")
+            layout = await self._layout(tick.layout_id)
+        values = wire.unpack_values(tick, layout)
+        return Sight(layout, tick.source, tick.at_ms, tick.next_by_ms, values)
+
+    async def _layout(self, layout_id: str) -> pb.Layout:
+        """Return a layout, waiting a while for one that is on its way.
+
+        Raises:
+            ContractError: it did not come.
+        """
+        if layout_id not in self._layouts and layout_id not in self._hopeless:
+            sleep = self._clock.sleep_until_ms(self._clock.now_ms() + LAYOUT_WAIT_MS)
+            patience = asyncio.ensure_future(sleep)
+            while layout_id not in self._layouts and not patience.done():
+                came = asyncio.ensure_future(self._came.wait())
+                await asyncio.wait((came, patience), return_when=asyncio.FIRST_COMPLETED)
+                came.cancel()
+            patience.cancel()
+        if layout_id in self._layouts:
+            return self._layouts[layout_id]
+        if len(self._hopeless) >= LAYOUTS_MAX:
+            self._hopeless.clear()
+        # Waiting holds up every partition, so it is done once for each that does not come.
+        self._hopeless.add(layout_id)
+        raise ContractError(f"layout {layout_id!r} was never announced on {METRICS_LAYOUTS.name}")
+
+    def _outgoing(self) -> list[Outgoing]:
+        """Make messages of all that is due."""
+        now_ms = self._clock.now_ms()
+        messages = []
+        for partition, cause in self._forecasts_due.items():
+            state = self._states[partition]
+            forecasts = partitions.forecasts(state, partition, self._policy)
+            event_id = f"{cause.event_id}-forecasts"
+            messages.append(
+                wire.encode(
+                    LOAD_FORECASTS, str(partition), forecasts, self._origin, event_id, now_ms
+                )
+            )
+            telemetry.STALENESS.labels(partition).set((now_ms - forecasts.at_ms) / 1000)
+        for partition, cause in self._scores_due.items():
+            scores = partitions.scores(self._states[partition], partition, self._policy)
+            event_id = f"{cause.event_id}-scores"
+            messages.append(
+                wire.encode(NODE_SCORES, str(partition), scores, self._origin, event_id, now_ms)
+            )
+        self._forecasts_due.clear()
+        self._scores_due.clear()
+        if now_ms - self._shown_ms >= SHOW_EVERY_MS:
+            self._shown_ms = now_ms
+            self._show()
+        return messages
+
+    def _show(self) -> None:
+        for partition, state in self._states.items():
+            telemetry.SERIES.labels(partition).set(partitions.series_count(state))
+            for model, (error, came) in partitions.wape(state).items():
+                # An app may name models without end; a label must not.
+                if model in self._registry.models and came > 0:
+                    telemetry.FORECAST_ERROR.labels(model).set(error / came)
+                    telemetry.FORECAST_MATURED.labels(model).set(came)
+
+
+async def catch_up(predictor: Predictor, reader: Reader) -> None:
+    """Read the layouts and the registry as they stand, before the first tick is taken."""
+    while not reader.caught_up():
+        await predictor.learn(await reader.poll(0.2))

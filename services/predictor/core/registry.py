@@ -1,0 +1,69 @@
+"""What operators and executors have declared of models and devices: priors of what is measured."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from libs.common.messages import DeviceSpec, ModelSpec
+from services.predictor.core.columns import Floats, Pair
+
+
+class Registry(NamedTuple):
+    """The records of registry.models and registry.devices that stand."""
+
+    models: dict[str, ModelSpec]
+    devices: dict[str, DeviceSpec]
+
+
+NOTHING_DECLARED = Registry({}, {})
+
+
+class Priors(NamedTuple):
+    """What is declared of each (model, device type), as arrays; NaN: nothing."""
+
+    law: Floats  # alpha_ms and beta_ms, (2, pairs)
+    batch_max: Floats
+    load_ms: Floats  # image + bytes / bandwidth + compile
+
+
+def with_model(registry: Registry, name: str, spec: ModelSpec | None) -> Registry:
+    """Return the registry with a model declared or withdrawn (None); itself if all stays so."""
+    if registry.models.get(name) == spec:
+        return registry
+    others = {key: value for key, value in registry.models.items() if key != name}
+    return registry._replace(models=others if spec is None else {**others, name: spec})
+
+
+def with_device(registry: Registry, name: str, spec: DeviceSpec | None) -> Registry:
+    """Return the registry with a device declared or withdrawn (None); itself if all stays so."""
+    if registry.devices.get(name) == spec:
+        return registry
+    others = {key: value for key, value in registry.devices.items() if key != name}
+    return registry._replace(devices=others if spec is None else {**others, name: spec})
+
+
+def pairs_of(registry: Registry) -> tuple[Pair, ...]:
+    """Return the (model, device type) pairs that have a declared law."""
+    return tuple((name, kind) for name, spec in registry.models.items() for kind in spec.law)
+
+
+def priors(registry: Registry, pairs: tuple[Pair, ...]) -> Priors:
+    """Return what is declared of each pair.
+
+    Bytes come at the bandwidth of the slowest node that has the device type: a lead time that is
+    too long costs an idle GPU for some seconds, one too short a missed objective.
+    """
+    bandwidth: dict[str, float] = {}
+    for device in registry.devices.values():
+        slowest = bandwidth.get(device.device_type, np.inf)
+        bandwidth[device.device_type] = min(slowest, device.load_bytes_per_s)
+    out = np.full((4, len(pairs)), np.nan)
+    for row, (name, kind) in enumerate(pairs):
+        spec = registry.models.get(name)
+        if spec is None or kind not in spec.law:
+            continue
+        law, load = spec.law[kind], spec.load
+        out[:3, row] = law.alpha_ms, law.beta_ms, spec.batch_max
+        if kind in bandwidth:
+            out[3, row] = 1000 * (load.image_s + load.bytes / bandwidth[kind] + load.compile_s)
+    return Priors(out[:2], out[2], out[3])

@@ -1,0 +1,217 @@
+"""The predictor's Faust part, and its whole process, on a real Kafka."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from libs.common import plimsoll_pb2 as pb
+from libs.common import series, wire
+from libs.common.adapters.kafka import KafkaBus
+from libs.common.ports import Outgoing, Reader, Record, Start
+from libs.common.settings import KafkaSection
+from libs.common.topics import DEAD_LETTERS, LOAD_FORECASTS, METRICS_LAYOUTS, METRICS_SAMPLES
+from libs.common.wire import Origin
+from services.predictor.stream import Keep, Stream
+from tests.conftest import Connect
+
+pytestmark = pytest.mark.bus
+
+ROOT = Path(__file__).parents[2]
+ORIGIN = Origin("test", "a")
+
+
+class Taken:
+    """What a worker was handed; a test awaits what it needs of it."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self._more = asyncio.Event()
+
+    async def __call__(self, record: Record) -> None:
+        if record.value == b"broken":
+            raise AssertionError("a broken invariant")
+        self.records.append(record)
+        self._more.set()
+
+    async def until(self, values: set[bytes]) -> None:
+        async with asyncio.timeout(60):
+            while not values <= {record.value for record in self.records}:
+                self._more.clear()
+                await self._more.wait()
+
+
+@asynccontextmanager
+async def worker(
+    section: KafkaSection, taken: Taken, keep: Keep = lambda partitions: None
+) -> AsyncIterator[Stream]:
+    stream = Stream(section, taken, keep)
+    running = asyncio.create_task(stream.run())
+    try:
+        yield stream
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+
+async def send(bus: KafkaBus, values: set[bytes]) -> None:
+    await bus.publish(
+        [Outgoing(METRICS_SAMPLES.name, value.decode(), value, {"a": b"b"}) for value in values]
+    )
+
+
+async def test_a_worker_is_handed_every_record_and_its_successor_goes_on(
+    connect: Connect, kafka_section: KafkaSection
+) -> None:
+    first, second = Taken(), Taken()
+    before, after = ({f"{kind}{k}".encode() for k in range(40)} for kind in "ab")
+    async with connect("a") as bus:
+        await send(bus, before)
+        async with worker(kafka_section, first) as stream:
+            await first.until(before)
+            while stream.probe() is not None:
+                await asyncio.sleep(0.1)
+        await send(bus, after)
+        async with worker(kafka_section, second):
+            await second.until(after)
+    assert {record.partition for record in first.records} == set(range(METRICS_SAMPLES.partitions))
+    assert {record.topic for record in first.records} == {METRICS_SAMPLES.name}
+    assert first.records[0].headers == {"a": b"b"}
+    for partition in range(METRICS_SAMPLES.partitions):
+        offsets = [r.offset for r in first.records if r.partition == partition]
+        assert offsets == sorted(offsets)
+    assert {r.value for r in second.records} == after, "what was committed does not come again"
+
+
+async def test_what_the_handler_raises_ends_the_worker(
+    connect: Connect, kafka_section: KafkaSection
+) -> None:
+    async with connect("a") as bus:
+        await send(bus, {b"broken"})
+        async with asyncio.timeout(60):
+            with pytest.raises(ExceptionGroup, match="unhandled") as raised:
+                await Stream(kafka_section, Taken(), lambda partitions: None).run()
+    assert raised.group_contains(AssertionError, match="a broken invariant")
+
+
+async def test_a_second_worker_takes_over_a_part_and_gives_it_back(
+    connect: Connect, kafka_section: KafkaSection
+) -> None:
+    mine: dict[str, set[int]] = {}
+    changed = asyncio.Event()
+
+    def keep(name: str) -> Keep:
+        def note(partitions: set[int]) -> None:
+            mine[name] = partitions
+            changed.set()
+
+        return note
+
+    async def until(*shares: int) -> None:
+        async with asyncio.timeout(60):
+            while sorted(map(len, mine.values())) != sorted(shares):
+                changed.clear()
+                await changed.wait()
+
+    async with connect("a"), worker(kafka_section, Taken(), keep("first")):
+        await until(4)
+        async with worker(kafka_section, Taken(), keep("second")):
+            await until(2, 2)
+            assert mine["first"] | mine["second"] == set(range(METRICS_SAMPLES.partitions))
+        del mine["second"]
+        await until(4)
+
+
+def start_predictor(section: KafkaSection) -> subprocess.Popen[bytes]:
+    settings = {
+        "PLIMSOLL_KAFKA__BOOTSTRAP_SERVERS": section.bootstrap_servers,
+        "PLIMSOLL_KAFKA__TOPIC_PREFIX": section.topic_prefix,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "services.predictor"], cwd=ROOT, env={**os.environ, **settings}
+    )
+
+
+class Said:
+    """What predictors have published."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.newest_ms = 0
+        self.dead: list[Record] = []
+
+    async def until_foreseen(self, bus: KafkaBus, ticks: "Ticks") -> None:
+        """Go on sending ticks until one sent from now on is foreseen."""
+        begun_ms = ticks.at_ms
+        async with asyncio.timeout(90):
+            while self.newest_ms <= begun_ms:
+                await bus.publish([ticks.next()])
+                for record in await self._reader.poll(0.1):
+                    if record.topic == DEAD_LETTERS.name:
+                        self.dead.append(record)
+                    else:
+                        message = wire.decode_protobuf(record, pb.LoadForecasts)
+                        self.newest_ms = max(self.newest_ms, message.at_ms)
+
+
+class Ticks:
+    """A router of one model, with five arrivals a tick."""
+
+    def __init__(self) -> None:
+        arrivals = pb.Series(metric=series.ARRIVALS, model="chat")
+        self.layout = wire.layout_of("router/0", [arrivals])
+        self.at_ms = time.time_ns() // 1_000_000 - 60_000
+        self._arrivals = 0.0
+
+    def next(self) -> Outgoing:
+        self.at_ms += 100
+        self._arrivals += 5
+        tick = pb.Tick(
+            layout_id=self.layout.layout_id,
+            source="router/0",
+            at_ms=self.at_ms,
+            next_by_ms=self.at_ms + 300,
+            values=wire.pack_values(np.array([self._arrivals])),
+        )
+        event_id = str(self.at_ms)
+        return wire.encode(METRICS_SAMPLES, "chat", tick, ORIGIN, event_id, self.at_ms)
+
+
+async def test_after_a_kill_the_next_process_goes_on_where_offsets_were_committed(
+    connect: Connect, kafka_section: KafkaSection
+) -> None:
+    ticks = Ticks()
+    key = ticks.layout.layout_id
+    processes = []
+    async with (
+        connect("a") as bus,
+        bus.tail((LOAD_FORECASTS, DEAD_LETTERS), Start.LATEST) as reader,
+    ):
+        layout = wire.encode(METRICS_LAYOUTS, key, ticks.layout, ORIGIN, key, ticks.at_ms)
+        await bus.publish([layout, Outgoing(METRICS_SAMPLES.name, "chat", b"broken")])
+        said = Said(reader)
+        try:
+            processes.append(start_predictor(kafka_section))
+            await said.until_foreseen(bus, ticks)
+            committed_by_s = time.monotonic() + 2  # Faust commits each second
+            while not said.dead or time.monotonic() < committed_by_s:
+                await said.until_foreseen(bus, ticks)
+            processes[0].kill()
+            processes.append(start_predictor(kafka_section))
+            await said.until_foreseen(bus, ticks)
+            assert len(said.dead) == 1, "what was committed was not handled again"
+            processes[1].send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(processes[1].wait, 20) == 0
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()

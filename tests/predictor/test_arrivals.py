@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.predictor.core import arrivals
+from services.predictor.core.arrivals import (
+    LEVEL_GAIN,
+    TREND_DAMPING,
+    TREND_GAIN,
+    Arrivals,
+    Outlook,
+)
+
+counts_each_100_ms = st.lists(st.integers(0, 500), min_size=20, max_size=60)
+
+
+def run(counts: list[float]) -> Arrivals:
+    """Feed one model with arrivals of 100 ms each; seconds are whole."""
+    state = arrivals.nothing_seen(1)._replace(partial=np.zeros(1), early=np.zeros(1))
+    for at, count in enumerate(counts, start=1):
+        grown = np.array([float(count)])
+        state = arrivals.see(arrivals.add(state, grown, grown * 0), grown, 100)
+        if at % 10 == 0:
+            state = arrivals.close_second(state)
+    return state
+
+
+def part(counts: list[float]) -> float:
+    return len(counts) % 10 / 10
+
+
+def test_level_and_trend_are_those_of_a_straight_loop_of_holt() -> None:
+    seconds = [100 + 3 * k for k in range(40)]  # a ramp no second of which is a surprise
+    state = run([count / 10 for count in seconds for _ in range(10)])
+    level, trend = float(seconds[0]), 0.0
+    for count in seconds[1:]:
+        damped = TREND_DAMPING * trend
+        new = LEVEL_GAIN * count + (1 - LEVEL_GAIN) * (level + damped)
+        trend = TREND_GAIN * (new - level) + (1 - TREND_GAIN) * damped
+        level = new
+    assert state.level_rps[0] == pytest.approx(level)
+    assert state.trend_rps[0] == pytest.approx(trend)
+
+
+@pytest.mark.parametrize("rate_rps", [5, 20, 200])
+@pytest.mark.parametrize("phase", range(10))
+def test_a_tenfold_burst_shows_within_two_samples(rate_rps: int, phase: int) -> None:
+    steady = [rate_rps / 10] * (200 + phase)
+    one, two = (run(steady + [rate_rps] * samples) for samples in (1, 2))
+    first = arrivals.outlook(one, part([*steady, 0]))
+    second = arrivals.outlook(two, part([*steady, 0, 0]))
+    assert (second.level_rps + second.excess_rps)[0] > 7 * rate_rps
+    assert (first.level_rps + first.excess_rps)[0] > 5 * rate_rps
+
+
+def test_a_burst_that_lasts_never_falls_back_to_the_old_level() -> None:
+    steady = [2.0] * 200
+    for samples in range(2, 60):
+        counts = [*steady, *([20.0] * samples)]
+        now = arrivals.outlook(run(counts), part(counts))
+        assert (now.level_rps + now.excess_rps)[0] > 0.6 * 200
+
+
+def test_poisson_noise_is_seldom_taken_for_a_burst() -> None:
+    rng = np.random.default_rng(1)
+    state = arrivals.nothing_seen(40)._replace(partial=np.zeros(40), early=np.zeros(40))
+    bursts = 0
+    for at in range(1, 601):
+        grown = rng.poisson(np.repeat([1.0, 5.0, 20.0, 100.0], 10) / 10).astype(float)
+        state = arrivals.see(arrivals.add(state, grown, grown * 0), grown, 100)
+        if at % 10 == 0:
+            state = arrivals.close_second(state)
+        if at > 100:
+            bursts += (arrivals.outlook(state, at % 10 / 10).excess_rps > 0).sum()
+    assert 0 < bursts < 0.02 * 500 * 40
+
+
+@given(counts_each_100_ms, st.integers(1, 500))
+def test_more_arrivals_in_the_newest_sample_never_foresee_less(
+    counts: list[int], more: int
+) -> None:
+    fewer, extra = run(counts), run([*counts[:-1], counts[-1] + more])
+    for horizon_s in (0.2, 1.0, 5.0, 60.0):
+        low, high = (
+            arrivals.mean_rps(arrivals.outlook(state, part(counts)), horizon_s)[0]
+            for state in (fewer, extra)
+        )
+        assert high >= low * (1 - 1e-12)
+
+
+@given(counts_each_100_ms)
+def test_no_forecast_is_negative_or_unknown(counts: list[int]) -> None:
+    now = arrivals.outlook(run(counts), part(counts))
+    for horizon_s in (0.2, 1.0, 5.0, 60.0):
+        mean = arrivals.mean_rps(now, horizon_s)
+        assert mean[0] >= 0
+        assert arrivals.deviation_rps(mean, now.dispersion, horizon_s)[0] > 0
+
+
+def test_the_mean_over_a_horizon_is_the_integral_of_its_parts() -> None:
+    one = np.ones(1)
+    for horizon_s in (0.2, 5.0, 60.0):
+        t = (np.arange(100_000) + 0.5) * horizon_s / 100_000
+        phi = TREND_DAMPING
+        trend = 2 * phi * (1 - phi**t) / (1 - phi)
+        burst = 3 * np.exp(-t / arrivals.EXCESS_FADES_S)
+        expected = (7 + trend + burst).mean()
+        found = arrivals.mean_rps(Outlook(7 * one, 2 * one, 3 * one, one), horizon_s)
+        assert found[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_dispersion_is_variance_over_mean_of_whole_seconds() -> None:
+    rng = np.random.default_rng(2)
+    seconds = rng.negative_binomial(5, 0.2, size=100)
+    state = run([float(count) / 10 for count in seconds for _ in range(10)])
+    assert state.dispersion[0] == pytest.approx(np.var(seconds, ddof=1) / seconds.mean())
+
+
+def test_what_is_not_yet_known_is_not_a_number() -> None:
+    state = run([5] * 50)
+    assert np.isnan(state.dispersion[0])
+    assert np.isnan(run([0] * 200).dispersion[0]), "of nothing, nothing is known"
+    nothing = arrivals.outlook(arrivals.nothing_seen(1), 0.5)
+    assert np.isnan(arrivals.mean_rps(nothing, 1.0)[0])
+
+
+def test_a_second_not_wholly_known_moves_nothing() -> None:
+    state = run([10] * 100)
+    unknown = arrivals.close_second(arrivals.add(state, np.array([np.nan]), np.zeros(1)))
+    assert unknown.level_rps == state.level_rps
+    assert unknown.trend_rps == state.trend_rps
+    assert np.isnan(unknown.counts[0, -1])
+    assert unknown.partial[0] == 0, "the next second is whole again"

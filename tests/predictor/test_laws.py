@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.predictor.core import laws
+
+ALPHA, BETA, LARGEST = 20.0, 5.0, 16.0
+PRIOR = np.array([[ALPHA], [BETA]])
+
+
+def sums_of(sizes: np.ndarray, times_ms: np.ndarray) -> np.ndarray:
+    each = (np.ones_like(sizes), sizes, times_ms, sizes**2, sizes * times_ms)
+    return np.array([[part.sum()] for part in each])
+
+
+def fitted(state: laws.Batches) -> tuple[float, float]:
+    alpha, beta = laws.fit(state, PRIOR, np.array([LARGEST]))[:, 0]
+    return float(alpha), float(beta)
+
+
+def test_no_batch_means_the_law_of_the_registry() -> None:
+    assert fitted(laws.no_batches(1)) == pytest.approx((ALPHA, BETA))
+
+
+def test_the_fit_is_weighted_least_squares_with_forgetting() -> None:
+    rng = np.random.default_rng(1)
+    state, rows, weights = laws.no_batches(1), [], np.array([])
+    for _ in range(50):
+        sizes = rng.integers(1, 17, 20).astype(float)
+        times_ms = 31 + 2.5 * sizes + rng.normal(0, 3, 20)
+        state = laws.add_batches(state, sums_of(sizes, times_ms))
+        weights = np.append(weights * np.exp(-20 / laws.MEMORY_BATCHES), np.ones(20))
+        rows += list(zip(sizes, times_ms, strict=True))
+    # The prior: a batch of 1 and one of the largest size, never forgotten.
+    rows += [(1.0, ALPHA + BETA), (LARGEST, ALPHA + BETA * LARGEST)]
+    root = np.sqrt(np.append(weights, [1.0, 1.0]))
+    table = np.array(rows)
+    design = np.column_stack((np.ones(len(table)), table[:, 0]))
+    expected = np.linalg.lstsq(design * root[:, None], table[:, 1] * root, rcond=None)[0]
+    assert fitted(state) == pytest.approx(tuple(expected))
+    assert fitted(state) == pytest.approx((31, 2.5), rel=0.05), "the registry is outvoted"
+    assert state.seen[0] == 1000
+
+
+def test_batches_of_one_size_teach_the_time_at_that_size() -> None:
+    sizes = np.full(400, 8.0)
+    alpha, beta = fitted(laws.add_batches(laws.no_batches(1), sums_of(sizes, sizes * 0 + 120.0)))
+    assert alpha + 8 * beta == pytest.approx(120, rel=0.01)
+    assert alpha > 0
+    assert beta > 0
+
+
+@given(st.lists(st.tuples(st.integers(1, 64), st.floats(0.01, 1e4)), max_size=30))
+def test_alpha_is_never_negative_and_beta_is_positive(batches: list[tuple[int, float]]) -> None:
+    table = np.array(batches, dtype=float).reshape(-1, 2)
+    alpha, beta = fitted(laws.add_batches(laws.no_batches(1), sums_of(table[:, 0], table[:, 1])))
+    assert alpha >= 0
+    assert beta > 0
+    assert np.isfinite(alpha + beta)
+
+
+def test_what_is_not_known_is_passed_over_whole() -> None:
+    grown = sums_of(np.array([4.0]), np.array([50.0]))
+    grown[4] = np.nan
+    assert laws.add_batches(laws.no_batches(1), grown) == laws.no_batches(1)
+    assert np.isnan(laws.fit(laws.no_batches(1), PRIOR * np.nan, np.array([np.nan]))).all()
+
+
+def test_the_registry_counts_as_one_load_among_the_measured() -> None:
+    state = laws.no_loads(1)
+    prior = np.array([10_000.0])
+    assert laws.load_ms(state, prior)[0] == 10_000
+    state = laws.add_loads(state, np.array([[1.0], [14_000.0]]))
+    assert laws.load_ms(state, prior)[0] == pytest.approx(12_000)
+    for _ in range(40):
+        state = laws.add_loads(state, np.array([[1.0], [14_000.0]]))
+    assert laws.load_ms(state, prior)[0] == pytest.approx(14_000, rel=0.05)
+
+
+def test_a_load_time_that_nobody_knows_is_not_a_number() -> None:
+    unknown = np.array([np.nan])
+    assert np.isnan(laws.load_ms(laws.no_loads(1), unknown)[0])
+    measured = laws.add_loads(laws.no_loads(1), np.array([[2.0], [6000.0]]))
+    assert laws.load_ms(measured, unknown)[0] == pytest.approx(3000)

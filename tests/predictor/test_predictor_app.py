@@ -1,0 +1,262 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from libs.common import plimsoll_pb2 as pb
+from libs.common import series, wire
+from libs.common.adapters.memory import ManualClock, MemoryBus
+from libs.common.messages import AppSample, AppSamples
+from libs.common.ports import Outgoing, Record, Start
+from libs.common.topics import (
+    DEAD_LETTERS,
+    LOAD_FORECASTS,
+    METRICS_LAYOUTS,
+    METRICS_SAMPLES,
+    NODE_SCORES,
+    REGISTRY_DEVICES,
+    REGISTRY_MODELS,
+)
+from libs.common.wire import Origin
+from services.predictor.app import LAYOUT_WAIT_MS, Predictor, catch_up
+from services.predictor.core.registry import Registry
+from services.predictor.core.source import Policy
+
+ORIGIN = Origin("predictor", "a")
+START_MS = 1_800_000_000_000
+
+
+class World:
+    """A predictor on a bus in memory, fed as Faust would."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock(START_MS + 1000)
+        self.bus = MemoryBus(self.clock)
+        self.predictor = Predictor(ORIGIN, self.bus, self.clock, Policy())
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        topics = (METRICS_LAYOUTS, REGISTRY_MODELS, REGISTRY_DEVICES)
+        async with self.bus.tail(topics, Start.EARLIEST) as reader:
+            await catch_up(self.predictor, reader)
+            work = (self.predictor.follow(reader), self.predictor.send())
+            tasks = [asyncio.create_task(part) for part in work]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await task
+
+    async def announce(self, layout: pb.Layout) -> None:
+        key = layout.layout_id
+        await self.bus.publish([wire.encode(METRICS_LAYOUTS, key, layout, ORIGIN, key, START_MS)])
+
+    async def take(self, value: bytes | None, kind: bytes | None = None) -> None:
+        headers = {} if kind is None else {"content-type": kind}
+        offset = len(self.bus.records(METRICS_SAMPLES))
+        await self.predictor.take(
+            Record(METRICS_SAMPLES.name, 1, offset, b"chat", value, headers, START_MS)
+        )
+        await self.clock.advance(0)  # lets the sender send
+
+    def forecasts(self) -> list[pb.LoadForecasts]:
+        records = self.bus.records(LOAD_FORECASTS)
+        return [wire.decode_protobuf(record, pb.LoadForecasts) for record in records]
+
+    def reasons(self) -> list[str]:
+        letters = self.bus.records(DEAD_LETTERS)
+        assert all(letter.headers["dead-topic"] == b"metrics.samples" for letter in letters)
+        return [letter.headers["dead-reason"].decode() for letter in letters]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_each_tick_is_answered_by_a_forecast(
+    world: World, router: Callable, declared: Registry
+) -> None:
+    source = router("chat")
+    await world.announce(source.layout)
+    for topic, name, spec in (
+        (REGISTRY_MODELS, "chat", declared.models["chat"]),
+        (REGISTRY_DEVICES, "n/0", declared.devices["n/0"]),
+    ):
+        await world.bus.publish([wire.encode(topic, name, spec, ORIGIN, name, START_MS)])
+    async with world.running():
+        for _ in range(30):
+            source.add(series.ARRIVALS, "chat", 5)
+            await world.take(source.tick().SerializeToString(), wire.PROTOBUF)
+    assert len(world.forecasts()) == 30
+    last = world.forecasts()[-1]
+    assert last.partition == 1
+    assert last.forecasts[0].arrival_rate_rps == pytest.approx(50, rel=0.01)
+    assert list(last.forecasts[0].horizon_ms) == [200, 1000, 5000, 15_000]
+    assert world.bus.records(LOAD_FORECASTS)[-1].key == b"1"
+    assert not world.reasons()
+
+
+async def test_a_repeated_record_is_not_answered_twice(world: World, router: Callable) -> None:
+    source = router("chat")
+    await world.announce(source.layout)
+    async with world.running():
+        tick = source.tick().SerializeToString()
+        await world.take(tick, wire.PROTOBUF)
+        await world.take(tick, wire.PROTOBUF)
+    assert len(world.forecasts()) == 1
+
+
+async def test_while_the_broker_is_away_only_the_newest_forecast_waits(
+    world: World, router: Callable
+) -> None:
+    source = router("chat")
+    await world.announce(source.layout)
+    publish, back = world.bus.publish, asyncio.Event()
+
+    async def away(messages: list[Outgoing]) -> None:
+        await back.wait()
+        await publish(messages)
+
+    async with world.running():
+        world.bus.publish = away  # type: ignore[method-assign, assignment]
+        for _ in range(50):
+            source.add(series.ARRIVALS, "chat", 5)
+            await world.take(source.tick().SerializeToString(), wire.PROTOBUF)
+        back.set()
+        await world.clock.advance(0)
+    sent = world.forecasts()
+    assert [f.at_ms for f in sent] == [START_MS + 100, START_MS + 5000]
+
+
+async def test_host_ticks_become_node_scores(world: World, collector: Callable) -> None:
+    host = collector("host", "n1")
+    host.at_ms = START_MS - 5000
+    host.set(series.HOST_CPU_COUNT, "n1", 1)
+    host.set(series.HOST_MEMORY_TOTAL, "n1", 1)
+    await world.announce(host.layout)
+    async with world.running():
+        for _ in range(2):
+            host.add(series.HOST_CPU_BUSY_S, "n1", 0.35)
+            await world.take(host.tick().SerializeToString(), wire.PROTOBUF)
+    (_, record) = world.bus.records(NODE_SCORES)
+    (score,) = wire.decode_protobuf(record, pb.NodeScores).scores
+    assert score.score == pytest.approx(0.35 * 0.4 / 0.8)
+    assert not world.forecasts()
+
+
+async def test_a_layout_that_comes_a_moment_later_is_waited_for(
+    world: World, router: Callable
+) -> None:
+    source = router("chat")
+    async with world.running():
+        tick = source.tick().SerializeToString()
+        taking = asyncio.create_task(world.take(tick, wire.PROTOBUF))
+        await world.clock.advance(0)  # lets it begin to wait
+        await world.clock.advance(LAYOUT_WAIT_MS - 1)
+        assert not taking.done()
+        await world.announce(source.layout)
+        await taking
+    assert len(world.forecasts()) == 1
+    assert not world.reasons()
+
+
+async def test_a_layout_that_never_comes_is_waited_for_once(world: World, router: Callable) -> None:
+    source = router("chat")
+    async with world.running():
+        first = source.tick().SerializeToString()
+        taking = asyncio.create_task(world.take(first, wire.PROTOBUF))
+        await world.clock.advance(0)
+        await world.clock.advance(LAYOUT_WAIT_MS)
+        await taking
+        await world.take(source.tick().SerializeToString(), wire.PROTOBUF)
+        assert world.clock.now_ms() == START_MS + 1000 + LAYOUT_WAIT_MS
+        assert len(world.reasons()) == 2
+        assert "never announced" in world.reasons()[0]
+        await world.announce(source.layout)
+        await world.clock.advance(0)
+        await world.take(source.tick().SerializeToString(), wire.PROTOBUF)
+    assert len(world.forecasts()) == 1, "announced at last"
+
+
+def app_samples(at_ms: int, arrivals: float) -> bytes:
+    sample = AppSample(metric=series.ARRIVALS, model="chat", value=arrivals)
+    message = AppSamples(source="app", at_ms=at_ms, next_by_ms=at_ms + 1000, samples=(sample,))
+    return message.model_dump_json().encode()
+
+
+@pytest.mark.parametrize("kind", [b"application/json", b"application/json; charset=utf-8", None])
+async def test_apps_may_send_samples_as_json(world: World, kind: bytes | None) -> None:
+    async with world.running():
+        for at in range(3):
+            await world.take(app_samples(START_MS + 100 * at, 5 * at), kind)
+    assert world.forecasts()[-1].forecasts[0].arrival_rate_rps == pytest.approx(50)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "said"),
+    [
+        (None, None, "no value"),
+        (b"{broken", None, "not JSON"),
+        (b"{}", b"application/json", "source: Field required"),
+        (b"\xff" * 900_000, None, "not a Tick"),
+        (b"{" * 900_000, None, "not JSON"),
+        (b"", None, "without layout_id"),
+        (app_samples(START_MS + 86_400_000, 1), None, "at_ms"),
+        (app_samples(START_MS, -1), None, "arrivals_total of chat is -1"),
+        (app_samples(START_MS, 1).replace(b"1.0", b"NaN"), None, "not JSON"),
+        (app_samples(START_MS, 1).replace(b'"chat"', b'""'), None, "neither model nor node"),
+    ],
+)
+async def test_what_cannot_be_read_lands_in_dead_letters(
+    world: World, value: bytes | None, kind: bytes | None, said: str
+) -> None:
+    async with world.running():
+        await world.take(value, kind)
+        await world.take(app_samples(START_MS, 1))
+    (reason,) = world.reasons()
+    assert said in reason
+    assert world.bus.records(DEAD_LETTERS)[0].headers["dead-partition"] == b"1"
+    assert len(world.forecasts()) == 1, "the stream goes on"
+
+
+async def test_a_wrong_number_of_values_lands_in_dead_letters(
+    world: World, router: Callable
+) -> None:
+    source = router("chat")
+    await world.announce(source.layout)
+    async with world.running():
+        tick = source.tick()
+        tick.values = tick.values[:-8]
+        await world.take(tick.SerializeToString(), wire.PROTOBUF)
+    assert "bytes of values" in world.reasons()[0]
+
+
+async def test_declarations_that_cannot_be_read_are_passed_over(
+    world: World, router: Callable
+) -> None:
+    source = router("chat")
+    for topic in (METRICS_LAYOUTS, REGISTRY_MODELS, REGISTRY_DEVICES):
+        await world.bus.publish([Outgoing(topic.name, "chat", b"\xff broken")])
+    await world.announce(source.layout)
+    async with world.running():
+        await world.take(source.tick().SerializeToString(), wire.PROTOBUF)
+    assert len(world.forecasts()) == 1
+
+
+async def test_a_partition_that_went_away_is_forgotten(world: World, router: Callable) -> None:
+    source = router("chat")
+    await world.announce(source.layout)
+    async with world.running():
+        for _ in range(20):
+            source.add(series.ARRIVALS, "chat", 5)
+            await world.take(source.tick().SerializeToString(), wire.PROTOBUF)
+        world.predictor.keep({0, 1})
+        await world.take(source.tick().SerializeToString(), wire.PROTOBUF)
+        assert world.forecasts()[-1].forecasts[0].HasField("arrival_rate_rps"), "kept"
+        world.predictor.keep({0, 2})
+        await world.take(source.tick().SerializeToString(), wire.PROTOBUF)
+    assert not world.forecasts()[-1].forecasts[0].HasField("arrival_rate_rps"), "starts anew"

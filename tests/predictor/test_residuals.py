@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from services.predictor.core import arrivals, residuals
+from services.predictor.core.arrivals import WINDOW_S, Outlook
+from services.predictor.core.residuals import FIVE, LEAD, PEAK, QUANTILES, SECOND, TEN, TICK
+
+
+def live(counts: np.ndarray, lead_s: float) -> list[tuple[Outlook, residuals.Residuals]]:
+    """Run (seconds, models) counts; what stood at the end of each second."""
+    models = counts.shape[1]
+    state = arrivals.nothing_seen(models)._replace(partial=np.zeros(models), early=np.zeros(models))
+    record = residuals.no_record(models)
+    leads = np.full(models, lead_s)
+    out = []
+    for count in counts.astype(float):
+        early = count / 5
+        state = arrivals.close_second(arrivals.add(state, count, early))
+        now = arrivals.outlook(state, 0.0)
+        record = residuals.close_second(record, state, early, now, leads)
+        out.append((now, record))
+    return out
+
+
+@pytest.mark.parametrize("spread", [1.0, 6.0])
+def test_quantiles_hold_as_often_as_they_say(spread: float) -> None:
+    rng = np.random.default_rng(3)
+    seconds, models, lead = 500, 12, 20
+    mean = 30.0
+    shape = (seconds, models)
+    if spread == 1.0:
+        counts = rng.poisson(mean, shape)
+    else:
+        counts = rng.negative_binomial(mean / (spread - 1), 1 / spread, shape)
+    held = {horizon: [] for horizon in (SECOND, FIVE, LEAD)}
+    peaks = []
+    for at, (now, record) in enumerate(live(counts, lead)):
+        if at < 250 or at + lead >= seconds:
+            continue
+        _, quantiles, peak = residuals.foresee(record, now, np.full(models, float(lead)))
+        for horizon, length in ((SECOND, 1), (FIVE, 5), (LEAD, lead)):
+            came = counts[at + 1 : at + 1 + length].mean(axis=0)
+            held[horizon].append(came[:, None] <= quantiles[:, horizon])
+        ten = [counts[at + 1 + k : at + 11 + k].mean(axis=0) for k in range(lead - 9)]
+        peaks.append(np.max(ten, axis=0)[:, None] <= peak[:, LEAD])
+    for shares in (*(np.mean(h, axis=(0, 1)) for h in held.values()), np.mean(peaks, axis=(0, 1))):
+        assert shares == pytest.approx(QUANTILES, abs=0.07)
+        assert shares[-1] > 0.97
+
+
+def test_before_there_is_a_record_the_bound_is_cautious() -> None:
+    rng = np.random.default_rng(4)
+    counts = rng.poisson(20, (60, 40))
+    held = []
+    for at, (now, record) in enumerate(live(counts, 10)):
+        if 15 <= at < 49:
+            _, quantiles, _ = residuals.foresee(record, now, np.full(40, 10.0))
+            held.append(counts[at + 1 : at + 11].mean(axis=0)[:, None] <= quantiles[:, LEAD])
+    assert (np.mean(held, axis=(0, 1)) >= QUANTILES - 0.05).all()
+
+
+@given(
+    arrays.arrays(np.float64, (2, 6, residuals.KEPT), elements=st.floats(-50, 50)),
+    st.integers(0, residuals.KEPT),
+    st.sampled_from([5.0, 20.0, 60.0, 295.0, np.nan]),
+)
+def test_quantiles_never_fall_and_are_never_negative(
+    ended: np.ndarray, known: int, lead_s: float
+) -> None:
+    ended[:, :, : residuals.KEPT - known] = np.nan
+    leads = np.full(2, lead_s)
+    record = residuals.no_record(2)._replace(ended=ended, margin=residuals._margins(ended, leads))
+    now = Outlook(*(np.array(pair) for pair in ([10.0, 0.0], [0.5, -1.0], [3.0, 0.0], [2.0, 9.0])))
+    _, quantiles, peaks = residuals.foresee(record, now, leads)
+    known_horizons = slice(0, 6) if lead_s == lead_s else slice(0, 4)
+    assert (np.diff(quantiles[:, known_horizons], axis=2) >= 0).all()
+    assert (quantiles[:, known_horizons] >= 0).all()
+    assert (np.diff(peaks[:, known_horizons], axis=2) >= 0).all()
+    if lead_s > 10:
+        assert (peaks[:, LEAD] >= quantiles[:, LEAD]).all(), "the largest mean is above the mean"
+    assert (peaks[:, FIVE] == quantiles[:, TEN]).all()
+    assert np.isnan(quantiles[:, LEAD]).all() == np.isnan(lead_s)
+
+
+def test_what_came_is_what_the_counts_say() -> None:
+    rng = np.random.default_rng(5)
+    counts = rng.poisson(9, (3, WINDOW_S)).astype(float)
+    counts[2, -7] = np.nan
+    steps = np.tile([1, 1, 5, 10, 40, 40], (3, 1))
+    early = np.array([1.0, 2.0, 3.0])
+    found = residuals._actuals(counts, early, steps)
+    assert found[:, TICK] == pytest.approx(early / 0.2)
+    assert found[:2, FIVE] == pytest.approx(counts[:2, -5:].mean(axis=1))
+    assert found[:2, LEAD] == pytest.approx(counts[:2, -40:].mean(axis=1))
+    brute = [max(counts[m, k - 10 : k].mean() for k in range(270, 301)) for m in range(2)]
+    assert found[:2, PEAK] == pytest.approx(brute)
+    assert np.isnan(found[2]).tolist() == [False, False, False, True, True, True]
+
+
+def test_the_error_at_the_lead_time_is_that_of_a_straight_loop() -> None:
+    rng = np.random.default_rng(6)
+    counts = rng.poisson(15, (80, 1))
+    history = live(counts, 10)
+    error = came = 0.0
+    for at, (now, _) in enumerate(history[:-10]):
+        actual = counts[at + 1 : at + 11].mean()
+        error += abs(actual - arrivals.mean_rps(now, 10.0)[0])
+        came += actual
+    record = history[-1][1]
+    assert record.error[0] == pytest.approx(error)
+    assert record.actual[0] == pytest.approx(came)
