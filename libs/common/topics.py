@@ -38,6 +38,9 @@ class Topic(NamedTuple):
         out = {"cleanup.policy": "compact" if self.compacted else "delete"}
         if self.compacted and self.retention_ms is not None:
             out["cleanup.policy"] = "compact,delete"
+        if self.compacted:
+            # A broker never compacts the segment that it writes to, so segments must end early.
+            out["segment.ms"] = str(HOUR_MS)
         if self.retention_ms is not None:
             out["retention.ms"] = str(self.retention_ms)
         if self is DEAD_LETTERS:

@@ -1,0 +1,122 @@
+"""What a decision is made from and what it leaves: named arrays that travel in the tick record.
+
+M models, T device types, D devices (GPUs), R replicas, G GPUs of the widest replica, H horizons, K
+moves. Names stand beside the arrays, so that a model or node may come and go. NaN, and -1
+for integers, say not known. Nothing here decides.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from libs.common.messages import Explanation, PlaceReplica, RoutingTable, ScaleModel, SetBatch
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+LOADING, RESIDENT, DRAINING = 0, 1, 2
+STAGES = ("loading", "resident", "draining")
+# Of the quantile columns in a forecast.
+QUANTILES: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95, 0.99, 0.995)
+
+
+class Observation(NamedTuple):
+    """Everything that one tick sees. The time is `now_ms`; there is no other clock."""
+
+    epoch: int
+    tick: int
+    now_ms: int
+    models: tuple[str, ...]  # M, sorted
+    objective_ms: Floats  # M
+    weights_bytes: Ints  # M
+    activation_bytes: Ints  # M
+    request_bytes: Ints  # M
+    batch_max: Ints  # M
+    gpus: Ints  # M: taken by one replica, all of one node
+    replicas_min: Ints  # M
+    replicas_max: Ints  # M
+    device_types: tuple[str, ...]  # T, sorted
+    alpha_ms: Floats  # M x T: a batch of b takes alpha + beta x b
+    beta_ms: Floats  # M x T
+    lead_time_ms: Floats  # M x T
+    newest_sample_ms: Ints  # M: the last sample in the forecast
+    next_by_ms: Ints  # M: until then the forecast holds
+    arrival_rate_rps: Floats  # M
+    queue_requests: Floats  # M
+    in_flight_requests: Floats  # M
+    slo_ratio_p98: Floats  # M: latency / objective over the last seconds
+    horizon_ms: Floats  # M x H
+    peak_rps: Floats  # M x H x 6: quantiles of the largest 10 s mean within each horizon
+    devices: tuple[str, ...]  # D, as node/gpu, by node and number
+    device_node: tuple[str, ...]  # D
+    device_gpu: Ints  # D
+    device_type: Ints  # D, into device_types
+    node_score: Floats  # D: of the device's node, in [0, 1], lower is idler
+    reported_ms: Ints  # D: when its node last reported
+    memory_total: Ints  # D
+    memory_free: Ints  # D, as reported
+    replicas: tuple[str, ...]  # R, as reported
+    replica_model: Ints  # R, into models
+    replica_stage: Ints  # R, into STAGES
+    replica_memory_bytes: Ints  # R
+    replica_devices: Ints  # R x G, into devices
+    failed: tuple[str, ...]  # ids of moves on the way that an executor could not carry out
+
+
+class State(NamedTuple):
+    """What the next tick must know of this one: what was published, and what is under way."""
+
+    models: tuple[str, ...]  # M
+    theta: Floats  # M, as published
+    target: Ints  # M: replicas, as published
+    low_since_ms: Ints  # M: since when fewer would do; -1: they would not
+    held: Bools  # M: for want of data, and this has been said
+    short: Bools  # M: the fleet is too small, and this has been said
+    replicas: tuple[str, ...]  # R, all there are or will be
+    room: Ints  # R: the largest batch whose memory is reserved
+    batch_size: Ints  # R, as published; 0: never
+    wait_ms: Floats  # R
+    serving_share: Floats  # R
+    concurrency: Ints  # R, as published; -1: not in the routing table
+    moves: tuple[str, ...]  # K: replicas with an order that shows no effect yet
+    move_ids: tuple[str, ...]  # K: the command
+    move_is_drain: Bools  # K
+    move_since_ms: Ints  # K
+    barred: tuple[str, ...]  # replicas that failed to load
+    barred_until_ms: Ints
+
+
+class Decision(NamedTuple):
+    """What a tick decided. Commands are in the order of their ids."""
+
+    state: State
+    commands: tuple[PlaceReplica | ScaleModel | SetBatch, ...]
+    tables: tuple[RoutingTable, ...]  # those that changed
+    why: tuple[Explanation, ...]
+
+
+def initial_state() -> State:
+    """Return the state before the first tick ever."""
+    none = np.zeros(0, np.int64)
+    nothing = np.zeros(0)
+    never = np.zeros(0, np.bool_)
+    return State(
+        *((), nothing, none, none, never, never),
+        *((), none, none, nothing, nothing, none),
+        *((), (), never, none),
+        *((), none),
+    )
+
+
+def replica_name(model: str, node: str, gpus: list[int]) -> str:
+    """Return the name of a replica: `model@node:0+1`."""
+    return f"{model}@{node}:{'+'.join(map(str, gpus))}"
+
+
+def parts_of(replica: str) -> tuple[str, str, list[int]]:
+    """Return the model, node and GPUs in a replica's name; a node's has neither @ nor colon."""
+    model, _, place = replica.rpartition("@")
+    node, _, gpus = place.partition(":")
+    return model, node, [int(gpu) for gpu in gpus.split("+")]

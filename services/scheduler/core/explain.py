@@ -1,0 +1,195 @@
+"""Why: for each model whose decision changed, one sentence and the numbers behind it.
+
+Said on change only, so that what is written can be read. Nothing here decides.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from libs.common.messages import Explanation
+from services.scheduler.core.contracts import Bools, Floats, Ints, Observation, State
+from services.scheduler.core.demand import Demand
+from services.scheduler.core.placement import Move
+from services.scheduler.core.policy import Policy
+from services.scheduler.core.replicas import Replicas
+from services.scheduler.core.shares import Shares
+from services.scheduler.core.targets import Targets
+
+
+class Facts(NamedTuple):
+    """All that a tick found out, as far as a person may ask for it."""
+
+    before: State
+    seen: Observation
+    demand: Demand
+    replicas: Replicas
+    shares: Shares
+    memory_limit: Ints  # R
+    theta: Floats  # M
+    targets: Targets | None  # on placement ticks alone
+    moves: tuple[Move, ...]
+    short: Bools  # M: no place was found for all that the target asks for
+    commands: dict[tuple[str, str], tuple[str, ...]]  # ids by (action, model)
+
+
+def explanations(facts: Facts, policy: Policy) -> tuple[Explanation, ...]:
+    """Return what is to be said of this tick, at most `explanations_max`."""
+    said: list[Explanation] = []
+    for m in range(len(facts.seen.models)):
+        said += _hold(m, facts) + _scale(m, facts, policy) + _batch(m, facts, policy)
+        said += _theta(m, facts)
+    return tuple(said[: policy.explanations_max])
+
+
+def _hold(m: int, facts: Facts) -> list[Explanation]:
+    held = not facts.demand.known[m]
+    if held == bool(facts.before.held[m]):
+        return []
+    seen = facts.seen
+    numbers = {
+        "newest_sample_age_ms": _age_ms(seen.newest_sample_ms[m], seen.now_ms),
+        "overdue_ms": _age_ms(seen.next_by_ms[m], seen.now_ms),
+    }
+    if not held:
+        return [_say(m, facts, "hold", "demand", "a forecast is here: decisions go on", numbers)]
+    had = seen.next_by_ms[m] >= 0
+    what = f"the forecast is {numbers['overdue_ms']:.0f} ms overdue" if had else "no forecast yet"
+    text = f"{what}: everything stays as it is, and nothing shrinks"
+    return [_say(m, facts, "hold", "no_data", text, numbers)]
+
+
+def _scale(m: int, facts: Facts, policy: Policy) -> list[Explanation]:
+    targets, seen, before = facts.targets, facts.seen, facts.before
+    if targets is None:
+        return []
+    moves = [move for move in facts.moves if move.model == seen.models[m]]
+    target, was = int(targets.target[m]), int(before.target[m])
+    if target == was and not moves and bool(facts.short[m]) == bool(before.short[m]):
+        return []
+    count = len(facts.replicas.of(m))
+    load, each = float(targets.load_rps[m]), float(targets.nominal_rps[m])
+    numbers = {
+        "arrival_rate_rps": seen.arrival_rate_rps[m],
+        "queue_requests": seen.queue_requests[m],
+        "demand_rps": facts.demand.placed_rps[m],
+        "foreseen_rps": facts.demand.foreseen_rps[m],
+        "foreseen_quantile": policy.quantile,
+        "foreseen_median_rps": facts.demand.median_rps[m],
+        "replica_capacity_rps": each,
+        "replicas": count,
+        "target": target,
+        "wanted": targets.wanted[m],
+        # What was rejected: the target of the demand seen now alone, and of a guess at the median.
+        "target_without_forecast": _replicas(facts.demand.placed_rps[m], each),
+        "target_at_median": _replicas(facts.demand.median_rps[m], each),
+        "cost_gpus": target * seen.gpus[m],
+    }
+    loads = sum(not move.is_drain for move in moves)
+    change = f"{was} -> {target}" if was not in (-1, target) else f"{target}"
+    parts = [f"{change} replica{'' if target == 1 else 's'}"]
+    if np.isfinite(load):
+        parts.append(
+            f"for {load:.1f} requests/s ({seen.arrival_rate_rps[m]:.1f} arrive now), of which one "
+            f"replica carries {each:.1f}"
+        )
+    parts += [f"{loads} to load"] * (loads > 0) + [f"{len(moves) - loads} to drain"] * (
+        len(moves) > loads
+    )
+    if facts.short[m]:
+        parts.append(f"the fleet has no place for {target - count} of them")
+    text = ", ".join(parts)
+    return [_say(m, facts, "scale", _bound(m, facts, targets), text, numbers)]
+
+
+def _bound(m: int, facts: Facts, targets: Targets) -> str:
+    seen, wanted, target = facts.seen, targets.wanted[m], targets.target[m]
+    foreseen, now = facts.demand.foreseen_rps[m], facts.demand.placed_rps[m]
+    rows = (
+        ("fleet", facts.short[m]),
+        ("replicas_max", wanted > seen.replicas_max[m]),
+        ("replicas_min", wanted < seen.replicas_min[m] and target == seen.replicas_min[m]),
+        ("no_data", not facts.demand.known[m]),
+        ("shrink_hold", target > wanted),
+        ("forecast", foreseen > now),
+    )
+    return next((bound for bound, holds in rows if holds), "demand")
+
+
+def _batch(m: int, facts: Facts, policy: Policy) -> list[Explanation]:
+    now, was = facts.shares, facts.replicas
+    those = np.flatnonzero((was.model == m) & (now.concurrency >= 0))
+    changed = (now.batch_size != was.batch_size) | (now.wait_ms != was.wait_ms)
+    changed_those = those[changed[those]]
+    if len(changed_those) == 0:
+        return []
+    known = facts.demand.known[m]
+    r = int(changed_those[0])
+    batch, wait = int(now.batch_size[r]), float(now.wait_ms[r])
+    service = was.alpha_ms[r] + was.beta_ms[r] * batch
+    objective = float(facts.seen.objective_ms[m])
+    numbers = {
+        "demand_rps": facts.demand.now_rps[m],
+        "queue_requests": facts.seen.queue_requests[m],
+        "batch_size": batch,
+        "batch_size_before": was.batch_size[r],
+        "wait_ms": wait,
+        "service_ms": service,
+        "worst_latency_ms": 2 * service + wait,
+        "budget_ms": policy.batch_margin * objective,
+        "batch_by_memory": facts.memory_limit[r],
+        "batch_by_objective": now.latency_limit[r],
+        "batch_by_model": facts.seen.batch_max[m],
+        "replicas_needed": now.needed[m],
+    }
+    rows = (
+        ("no_data", not known),
+        ("memory", batch == facts.memory_limit[r] < facts.seen.batch_max[m]),
+        ("objective", batch == now.latency_limit[r]),
+        ("batch_max", batch == facts.seen.batch_max[m]),
+    )
+    bound = next((name for name, holds in rows if holds), "demand")
+    load = f"{numbers['demand_rps']:.1f} requests/s" if known else "an unknown load"
+    text = (
+        f"batches of up to {batch} (before: {int(was.batch_size[r])}), waiting {wait:.0f} ms, for "
+        f"{load}; just missing one batch and taking the next lasts "
+        f"{numbers['worst_latency_ms']:.0f} ms of {objective:.0f}"
+    )
+    return [_say(m, facts, "batch", bound, text, numbers)]
+
+
+def _theta(m: int, facts: Facts) -> list[Explanation]:
+    now, was = float(facts.theta[m]), float(facts.before.theta[m])
+    if now == was:
+        return []
+    ratio = float(facts.seen.slo_ratio_p98[m])
+    way = "so replicas wake earlier" if now < was else "so load packs on fewer replicas"
+    text = f"theta {was:.2f} -> {now:.2f}, as p98 is at {ratio:.2f} of the objective: {way}"
+    numbers = {"theta": now, "theta_before": was, "slo_ratio_p98": ratio}
+    return [_say(m, facts, "theta", "measured_latency", text, numbers)]
+
+
+def _say(
+    m: int, facts: Facts, action: str, bound: str, text: str, numbers: dict[str, float]
+) -> Explanation:
+    seen = facts.seen
+    return Explanation(
+        model=seen.models[m],
+        epoch=seen.epoch,
+        tick=seen.tick,
+        at_ms=seen.now_ms,
+        action=action,
+        text=f"{seen.models[m]}: {text}",
+        bound=bound,
+        # What is not known is absent, not zero.
+        numbers={name: float(value) for name, value in numbers.items() if np.isfinite(value)},
+        commands=facts.commands.get((action, seen.models[m]), ()),
+    )
+
+
+def _replicas(rate_rps: float, each_rps: float) -> float:
+    return float(np.ceil(rate_rps / each_rps)) if each_rps > 0 else float("nan")
+
+
+def _age_ms(at_ms: int, now_ms: int) -> float:
+    return float(now_ms - at_ms) if at_ms >= 0 else float("nan")

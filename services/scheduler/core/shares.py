@@ -1,0 +1,136 @@
+"""The share loop, each tick: batch size and wait, what the router may use, serving or training.
+
+It reacts to the demand of this very tick, in both directions. It moves nothing in or out of memory.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from services.scheduler.core import batches, first_fit
+from services.scheduler.core.contracts import RESIDENT, Bools, Floats, Ints, Observation
+from services.scheduler.core.demand import Demand
+from services.scheduler.core.policy import Policy
+from services.scheduler.core.replicas import Replicas
+
+
+class Shares(NamedTuple):
+    """What is to hold from now on: of each replica, R, and of each model, M."""
+
+    batch_size: Ints  # R; those that are not resident keep what they had
+    wait_ms: Floats  # R
+    serving_share: Floats  # R
+    concurrency: Ints  # R: requests it may hold; 0: leave it training; -1: not in the table
+    latency_limit: Ints  # R: the largest batch that the objective allows
+    needed: Ints  # M: replicas that the demand of now uses
+    lacking_rps: Floats  # M: demand that the resident replicas cannot take
+
+
+def shares_of(
+    seen: Observation, demand: Demand, replicas: Replicas, memory_limit: Ints, policy: Policy
+) -> Shares:
+    """Return how the resident replicas are used. Models without data keep what they have.
+
+    The batch is sized for one replica, since the first one fills before the second wakes: for some
+    times the demand, up to what memory and objective allow. `memory_limit` is of each replica.
+    """
+    resident = (replicas.stage == RESIDENT) & (replicas.model >= 0)
+    members = [np.flatnonzero(resident & (replicas.model == m)) for m in range(len(seen.models))]
+    objective_ms = np.append(seen.objective_ms, np.nan)[replicas.model]
+    known = np.append(demand.known, False)[replicas.model]
+    alpha, beta = replicas.alpha_ms, replicas.beta_ms
+    budget_ms = policy.batch_margin * objective_ms
+    latency_limit = batches.largest_within(alpha, beta, budget_ms)
+    limit = np.minimum(np.minimum(memory_limit, latency_limit), _batch_max(seen, replicas))
+
+    capacity = batches.capacity_rps(alpha, beta, limit)
+    held = resident & ~known
+    left = _left(seen, replicas, held, policy)
+    filled = first_fit.fill(demand.now_rps, capacity, members, replicas.devices, left)
+
+    rate = policy.batch_headroom * np.append(demand.now_rps, np.nan)[replicas.model]
+    need = batches.needed_for(alpha, beta, rate, policy.util_target)
+    batch = batches.settled(replicas.batch_size, need, limit)
+    # Without data, batches stay; a replica that never had one guesses that it is busy.
+    before = np.where(replicas.batch_size > 0, replicas.batch_size, limit)
+    batch = np.where(known, batch, np.minimum(before, limit))
+    meant_rps = (
+        batches.capacity_rps(alpha, beta, batch) * policy.util_target / policy.batch_headroom
+    )
+    wait = batches.wait_ms(
+        alpha, beta, batch, meant_rps, budget_ms, policy.wait_share * objective_ms
+    )
+    share = _serving_shares(replicas, filled.used, known, resident, len(seen.devices), policy)
+    concurrency = np.full(len(replicas.names), -1, np.int64)
+    for m, those in enumerate(members):
+        granted = _granted(m, those, demand, filled, replicas, policy)
+        # One batch runs while the next one gathers.
+        concurrency[those] = np.where(granted, 2 * batch[those], 0)
+    return Shares(
+        np.where(resident, batch, replicas.batch_size),
+        np.where(resident, wait, replicas.wait_ms),
+        np.where(resident, share, replicas.serving_share),
+        concurrency,
+        latency_limit,
+        filled.needed,
+        filled.lacking_rps,
+    )
+
+
+def _batch_max(seen: Observation, replicas: Replicas) -> Ints:
+    largest: Ints = np.append(seen.batch_max, 1)[replicas.model]
+    return largest
+
+
+def _left(seen: Observation, replicas: Replicas, held: Bools, policy: Policy) -> Floats:
+    """Return the compute of each device that may be used: models without data keep theirs."""
+    left = np.full(len(seen.devices) + 1, policy.util_target)
+    for r in np.flatnonzero(held):
+        left[replicas.devices[r]] -= replicas.serving_share[r] * policy.util_target
+    spare: Floats = np.maximum(left[:-1], 0.0)
+    return spare
+
+
+def _granted(
+    m: int,
+    those: Ints,
+    demand: Demand,
+    filled: first_fit.Fill,
+    replicas: Replicas,
+    policy: Policy,
+) -> Bools:
+    """Return which of a model's replicas the router may use: those needed, and some to wake."""
+    granted: Bools = np.arange(len(those)) < filled.needed[m] + policy.standby_grant
+    if not demand.known[m]:
+        # 0 stays 0; those not yet in the table (-1) may be used, as nobody knows the load.
+        granted = replicas.concurrency[those] != 0
+    elif filled.lacking_rps[m] > 0:
+        granted = np.ones(len(those), np.bool_)
+    return granted
+
+
+def _serving_shares(
+    replicas: Replicas,
+    used: Floats,
+    known: Bools,
+    resident: Bools,
+    devices: int,
+    policy: Policy,
+) -> Floats:
+    """Return each replica's part of its GPUs while training waits; at most 1 over any GPU.
+
+    A replica expected to be as full as the utilisation target allows gets all; one that stands by
+    gets nothing, and so trains until the router wakes it. A share falls only by two steps or more.
+    """
+    step = policy.share_step
+    need = np.round(np.ceil(used / policy.util_target / step - 1e-9) * step, 6)
+    current = replicas.serving_share
+    keep = (used > 0) & (current >= need) & (current - need < 2 * step - 1e-9)
+    share = np.where(keep | ~known, current, np.minimum(need, 1.0))
+    left = [1.0] * devices + [1.0]
+    for r in np.flatnonzero(resident):
+        places = [d for d in replicas.devices[r].tolist() if d >= 0]
+        share[r] = max(0.0, round(min(share[r], *(left[d] for d in places)), 6))
+        for d in places:
+            left[d] -= share[r]
+    return share

@@ -1,0 +1,55 @@
+"""Settings of the scheduler; `core/policy.py` says what each number of the policy means."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from libs.common.settings import Section, Settings
+from services.scheduler.core.policy import Policy
+
+DEFAULT = Policy()
+
+
+class SchedulerSection(Section):
+    """The pace of the loop and what it aims for."""
+
+    tick_ms: Annotated[int, Field(ge=50, le=10_000)] = Field(
+        200, description="time between two ticks, on the grid of the wall clock"
+    )
+    wait_ms: Annotated[int, Field(ge=0, le=5000)] = Field(
+        80, description="how long a tick waits, at most, for forecasts of the samples taken on it"
+    )
+    util_target: Annotated[float, Field(gt=0, le=0.95)] = Field(
+        DEFAULT.util_target, description="how full of expected load a replica may be"
+    )
+    theta: Annotated[float, Field(ge=0.1, le=0.85)] = Field(
+        DEFAULT.theta_initial,
+        description="part of the objective that the router lets a prediction fill, at first",
+    )
+    standby_grant: Annotated[int, Field(ge=0, le=1000)] = Field(
+        DEFAULT.standby_grant, description="replicas beyond those needed that the router may wake"
+    )
+    miss_cost: Annotated[float, Field(ge=1, le=1e6)] = Field(
+        DEFAULT.cost_miss,
+        description="cost of a GPU's worth of missed requests, an idle GPU's is 1",
+    )
+    shrink_hold_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        DEFAULT.shrink_hold_ms / 1000,
+        description="how long a model must have had too many replicas before one goes",
+    )
+
+    def policy(self) -> Policy:
+        """Return the policy that the core is given."""
+        return DEFAULT._replace(
+            util_target=self.util_target,
+            theta_initial=self.theta,
+            standby_grant=self.standby_grant,
+            cost_miss=self.miss_cost,
+            shrink_hold_ms=round(self.shrink_hold_s * 1000),
+        )
+
+
+class SchedulerSettings(Settings):
+    """The sections that this service reads."""
+
+    scheduler: SchedulerSection = SchedulerSection()
