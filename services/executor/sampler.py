@@ -1,0 +1,156 @@
+"""Makes ticks of samples from the router's and the devices' counters, for the predictor."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from libs.common import plimsoll_pb2 as pb
+from libs.common import wire
+from libs.common.ports import Bus, Outgoing
+from libs.common.topics import METRICS_SAMPLES
+from libs.common.wire import Origin
+from libs.fleet.events import BatchEnded, Event, Loaded
+from libs.fleet.fleet import Fleet
+from libs.fleet.gpu import Gpu
+from libs.fleet.router import End, Router
+from services.executor.core.samples import ModelCounts, Values, device_series
+
+# A source counts as stale after three samples missed.
+PERIODS = 3
+
+
+class Sampler:
+    """Counts what happens, and turns the counts into one tick a source."""
+
+    def __init__(self, fleet: Fleet, router: Router, bus: Bus, origin: Origin) -> None:
+        self._fleet = fleet
+        self._router = router
+        self._bus = bus
+        self._origin = origin
+        self._device_types = list(dict.fromkeys(gpu.device_type for gpu in fleet.gpus.values()))
+        self._counts: dict[str, ModelCounts] = {}
+        self._layouts: dict[tuple[str, tuple[str, ...]], pb.Layout] = {}
+        self._new: list[pb.Layout] = []
+        self._announced: set[str] = set()
+        self._sequences: dict[str, int] = defaultdict(int)
+
+    def count_arrival(self, model: str, prompt_tokens: int) -> None:
+        """Count a request that has come."""
+        self._of(model).arrived(prompt_tokens)
+
+    def count(self, ends: Sequence[End], events: Sequence[Event]) -> None:
+        """Count what a turn of the router brought."""
+        for end in ends:
+            self._of(end.request.model).ended(
+                end.status, end.latency_ms, end.objective_ms, end.request.output_tokens
+            )
+        for event in events:
+            if isinstance(event, BatchEnded):
+                size = len(event.requests)
+                self._of(event.model).batch_ended(event.device_type, size, event.service_ms)
+            elif isinstance(event, Loaded):
+                self._of(event.model).loaded(event.device_type, event.load_ms)
+
+    def new_layouts(self) -> list[pb.Layout]:
+        """Return the layouts that no one has been told of. Their ticks wait for `announced`."""
+        new, self._new = self._new, []
+        return new
+
+    def announced(self, layouts: Sequence[pb.Layout]) -> None:
+        """Note that the announcement of these layouts is acknowledged."""
+        self._announced.update(layout.layout_id for layout in layouts)
+
+    def of_models(self, at_ms: int, period_ms: int) -> list[Outgoing]:
+        """Return a tick for each partition that has models in it, of the layouts announced."""
+        by_partition: dict[int, list[str]] = defaultdict(list)
+        for model in sorted(self._router.models):
+            by_partition[self._bus.partition_of(METRICS_SAMPLES, model)].append(model)
+        ticks = []
+        for partition, models in sorted(by_partition.items()):
+            source = f"router/{partition}"
+            layout = self._layout(source, models, self._model_series)
+            if layout.layout_id in self._announced:
+                values = np.concatenate([self._values(model) for model in models])
+                ticks.append(self._tick(layout, at_ms, period_ms, values, source, partition))
+        return ticks
+
+    def of_devices(self, at_ms: int, period_ms: int) -> list[Outgoing]:
+        """Return a tick for each node, of the layouts announced. The accounts run up to now."""
+        self._fleet.settle()
+        by_node: dict[str, list[Gpu]] = defaultdict(list)
+        for gpu in self._fleet.gpus.values():
+            by_node[gpu.node].append(gpu)
+        ticks = []
+        for node, gpus in by_node.items():
+            layout = self._layout(
+                f"executor/{node}", [gpu.device for gpu in gpus], self._device_series
+            )
+            if layout.layout_id in self._announced:
+                values = np.array([_device_values(gpu) for gpu in gpus], dtype=np.float64).ravel()
+                ticks.append(self._tick(layout, at_ms, period_ms, values, node, None))
+        return ticks
+
+    def _of(self, model: str) -> ModelCounts:
+        if model not in self._counts:
+            self._counts[model] = ModelCounts(self._device_types)
+        return self._counts[model]
+
+    def _values(self, model: str) -> Values:
+        return self._of(model).values(self._router.queued(model), self._router.running(model))
+
+    def _layout(
+        self, source: str, names: Sequence[str], series_of: Callable[[str], list[pb.Series]]
+    ) -> pb.Layout:
+        """Return the layout of what `names` stand for; made once, as making one is slow."""
+        made_of = (source, tuple(names))
+        if made_of not in self._layouts:
+            series = [one for name in names for one in series_of(name)]
+            self._layouts[made_of] = wire.layout_of(source, series)
+            self._new.append(self._layouts[made_of])
+        return self._layouts[made_of]
+
+    def _model_series(self, model: str) -> list[pb.Series]:
+        return self._of(model).series(model)
+
+    def _device_series(self, device: str) -> list[pb.Series]:
+        gpu = self._fleet.gpus[device]
+        return device_series(gpu.device, gpu.node, gpu.device_type)
+
+    def _tick(
+        self,
+        layout: pb.Layout,
+        at_ms: int,
+        period_ms: int,
+        values: Values,
+        key: str,
+        partition: int | None,
+    ) -> Outgoing:
+        self._sequences[layout.source] += 1
+        tick = pb.Tick(
+            layout_id=layout.layout_id,
+            source=layout.source,
+            sequence=self._sequences[layout.source],
+            at_ms=at_ms,
+            next_by_ms=at_ms + PERIODS * period_ms,
+            values=wire.pack_values(values),
+        )
+        event_id = f"{layout.source}-{at_ms}"
+        return wire.encode(
+            METRICS_SAMPLES, key, tick, self._origin, event_id, at_ms, partition=partition
+        )
+
+
+def _device_values(gpu: Gpu) -> tuple[float, ...]:
+    """Return a row in the order of `OF_DEVICE`; times in seconds."""
+    return (
+        gpu.serving_ms / 1000,
+        gpu.training_ms / 1000,
+        gpu.free_ms / 1000,
+        gpu.busy_serving_ms / 1000,
+        gpu.busy_training_ms / 1000,
+        gpu.steps,
+        gpu.out_of_memory,
+        gpu.allocated_bytes,
+        gpu.memory_bytes,
+    )
