@@ -200,7 +200,8 @@ class LocalKafka:
         )
         if not (data / "meta.properties").exists():
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            options = ("format", "--cluster-id", cluster, "--config", str(properties))
+            # With an equals sign: one id in 64 begins with a dash and would pass for an option.
+            options = ("format", f"--cluster-id={cluster}", "--config", str(properties))
             formatter = spawn(self._java(java, "kafka.tools.StorageTool", *options), log=self._log)
             try:
                 code = formatter.wait(START_AT_MOST_S)

@@ -26,6 +26,7 @@ DEAD_LETTERS = Counter(
 )
 # The libraries that speak at length when a broker is away; one line a second of all is enough.
 CHATTY = ("aiokafka", "faust", "mode", "kafka")
+LIMITED = (*CHATTY, "libs.common.adapters.kafka")  # what we ourselves say of the bus counts too
 EXIT_STUCK = 70  # EX_SOFTWARE: the supervisor sees that this was no clean end
 BLOCKED_AFTER_S = 5.0
 
@@ -177,7 +178,7 @@ class OneASecond(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Decide on one line; the summary rides on the next one that passes."""
-        if record.name.partition(".")[0] not in CHATTY:
+        if not record.name.startswith(LIMITED):
             return True
         now = self._now()
         if now - self._last < 1.0:

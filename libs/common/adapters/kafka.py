@@ -12,7 +12,13 @@ from contextlib import asynccontextmanager
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, KafkaTimeoutError
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    KafkaTimeoutError,
+    OutOfOrderSequenceNumber,
+)
 from aiokafka.partitioner import murmur2
 
 from libs.common.adapters import kafka_admin
@@ -40,6 +46,7 @@ class KafkaBus:
         self._health = health
         self._session_timeout_ms = settings.session_timeout_ms
         self._producer = AIOKafkaProducer(**self._client(), **_PUBLISHING)
+        self._renewing = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -84,10 +91,10 @@ class KafkaBus:
 
     async def _send(self, messages: Sequence[Outgoing]) -> list[bool]:
         """Return whether each one failed, as far as the client's buffer took them."""
-        sent = []
-        with contextlib.suppress(KafkaTimeoutError):  # the buffer is full
+        producer, sent, lost_count = self._producer, [], False
+        try:
             for message in messages:
-                future = await self._producer.send(
+                future = await producer.send(
                     self._settings.topic_prefix + message.topic,
                     message.value,
                     message.key.encode(),
@@ -95,12 +102,34 @@ class KafkaBus:
                     headers=list(message.headers.items()),
                 )
                 sent.append(future)
+        except KafkaTimeoutError:
+            pass  # the buffer is full
+        except OutOfOrderSequenceNumber:
+            lost_count = True
         outcomes = await asyncio.gather(*sent, return_exceptions=True)
         for error in outcomes:
+            if isinstance(error, OutOfOrderSequenceNumber):
+                lost_count = True
             # A batch for which no leader was known for too long may pass; other errors will not.
-            if isinstance(error, BaseException) and not getattr(error, "retriable", False):
+            elif isinstance(error, BaseException) and not getattr(error, "retriable", False):
                 raise error
+        if lost_count:
+            await self._renew(producer)
         return [isinstance(outcome, BaseException) for outcome in outcomes]
+
+    async def _renew(self, producer: AIOKafkaProducer) -> None:
+        """Replace a producer that has lost count, unless another call has done so.
+
+        A batch that expired while the broker was away leaves a gap in the producer's sequence, and
+        the broker refuses all that comes after it, for ever (aiokafka issue 1017).
+        """
+        async with self._renewing:
+            if self._producer is producer:
+                log.warning("the producer lost count over the outage, a new one goes on")
+                renewed = AIOKafkaProducer(**self._client(), **_PUBLISHING)
+                await renewed.start()
+                self._producer = renewed
+                await _bounded(producer.stop())
 
     @asynccontextmanager
     async def tail(self, topics: Sequence[Topic], start: Start) -> AsyncIterator["KafkaReader"]:

@@ -1,0 +1,212 @@
+"""The `plimsoll` command. Each verb imports what it needs when it runs, so that --help is quick."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Load your GPUs to the line, never past it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+topics_app = typer.Typer(help="The topics on the bus: list the table, or create what is missing.")
+app.add_typer(topics_app, name="topics")
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+BUS = "The bus is the one in PLIMSOLL_KAFKA__BOOTSTRAP_SERVERS (localhost:9092 if unset)."
+
+Out = Annotated[Path, typer.Option(help="Folder for logs, report and picture; made if absent.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the synthetic load and of copies.")]
+Duration = Annotated[float, typer.Option(min=5, max=86_400, help="Seconds of load.")]
+
+
+@app.command(epilog=BUS)
+def top() -> None:
+    """Show models, GPUs and the last decisions, live, from the topics alone. Ctrl-C ends it."""
+
+    async def watch() -> None:
+        from cli.connection import connect, kafka_section
+        from cli.top import watch as watch_bus
+
+        async with connect(kafka_section(), "top") as bus:
+            await watch_bus(bus)
+
+    _run(watch)
+
+
+@topics_app.callback(invoke_without_command=True)
+def topics(context: typer.Context) -> None:
+    """List the table of topics, or with `apply` create what is missing on the bus."""
+    if context.invoked_subcommand is None:
+        from rich.console import Console
+
+        from cli.topic_table import topic_table
+
+        Console().print(topic_table())
+
+
+@topics_app.command("apply", epilog=BUS)
+def topics_apply() -> None:
+    """Create every topic of the table that is missing, and verify the partitions of the others."""
+
+    async def apply() -> None:
+        from cli.connection import apply_topics, kafka_section
+
+        for line in await apply_topics(kafka_section()):
+            typer.echo(line)
+
+    _run(apply)
+
+
+@app.command(epilog=BUS)
+def init(
+    models: Annotated[
+        Path | None, typer.Option(help="Models to register; by default deploy/models.yaml.")
+    ] = None,
+) -> None:
+    """Make the bus ready for the services: create the topics and register the models."""
+
+    async def prepare() -> None:
+        from cli.connection import apply_topics, connect, kafka_section
+        from cli.registry import MODELS, publish_models
+
+        section = kafka_section()
+        for line in await apply_topics(section):
+            typer.echo(line)
+        async with connect(section, "init") as bus:
+            for model in await publish_models(bus, models or MODELS):
+                typer.echo(f"registered {model.name}")
+
+    _run(prepare)
+
+
+@app.command(epilog=BUS)
+def produce(
+    topic: Annotated[str, typer.Argument(help="A topic of the table; see `plimsoll topics`.")],
+    message: Annotated[
+        str | None, typer.Argument(help="JSON; without it, one message a line from stdin.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="By default the contract's key field of the message.")
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Send it unchecked, whatever it is.")] = False,
+) -> None:
+    """Send JSON messages, each checked against the topic's contract before it goes."""
+
+    async def send() -> None:
+        from cli.connection import connect, kafka_section
+        from cli.produce import outgoing, send_one, topic_named
+
+        named = topic_named(topic)
+        lines = [message] if message is not None else sys.stdin
+        async with connect(kafka_section(), "produce") as bus:
+            for line in filter(str.strip, lines):
+                sent = outgoing(named, line, key=key, raw=raw)
+                typer.echo(f"{topic} {await send_one(bus, named, sent)}, key {sent.key!r}")
+
+    _run(send)
+
+
+@app.command()
+def kafka(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="A free one if it is in use.")] = 9092,
+    keep_data: Annotated[
+        bool, typer.Option("--keep-data", help="Go on with what the last one stored.")
+    ] = False,
+) -> None:
+    """Run a real Kafka on this machine until Ctrl-C, without Docker; needs Java 17 and Maven."""
+    from cli.local.kafka import run_kafka_foreground
+    from cli.stack import BASE
+
+    _guarded(lambda: run_kafka_foreground(BASE, port=port, keep_data=keep_data, say=typer.echo))
+
+
+@app.command()
+def demo(
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="Azure LLM CSV, plain or .gz, for the model chat; else synthetic load."),
+    ] = None,
+    copies: Annotated[
+        int, typer.Option(min=1, max=1000, help="Copies of the trace laid over each other.")
+    ] = 1,
+    duration: Duration = 120.0,
+    out: Out = Path("out/demo"),
+    seed: Seed = 0,
+) -> None:
+    """Start everything on this machine, drive it, show it live, and report what came of it."""
+    from cli.demo import demo as run_demo
+    from cli.drive import Options
+
+    options = Options(out, duration, trace, copies, seed)
+    _guarded(lambda: run_demo(options))
+
+
+@app.command()
+def takeover(
+    kills: Annotated[int, typer.Option(min=1, max=100, help="How often the leader dies.")] = 10,
+    out: Out = Path("out/takeover"),
+) -> None:
+    """Kill and pause the leading scheduler, and measure who takes over, when and from where."""
+    from cli.takeover import takeover as run_takeover
+
+    _guarded(lambda: run_takeover(kills, out))
+
+
+@app.command()
+def outage(duration: Duration = 60.0, out: Out = Path("out/outage"), seed: Seed = 0) -> None:
+    """Stop the broker for 10 s in the middle of a load, and count what was lost."""
+    from cli.outage import outage as run_outage
+
+    _guarded(lambda: run_outage(duration, out, seed))
+
+
+@app.command()
+def settings() -> None:
+    """Print every setting of every service with its default, as the lines of an .env file."""
+    from cli.env_example import env_example
+
+    typer.echo(env_example(), nl=False)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    _guarded(lambda: asyncio.run(work()))
+
+
+def _guarded(work: Callable[[], None]) -> None:
+    """Turn what a person can mend into one message and a status, and Ctrl-C into 130."""
+    from cli.local.processes import LocalError
+    from libs.common.errors import ContractError, SettingError
+
+    # `kill` stops us as Ctrl-C does, so that no child is left either way. A shell starts what it
+    # puts in the background with Ctrl-C ignored, which would swallow both.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        work()
+    except (ContractError, SettingError, LocalError) as error:
+        raise _failed(str(error)) from error
+    except KeyboardInterrupt:
+        typer.echo("plimsoll: stopped", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _failed(reason: str) -> typer.Exit:
+    typer.echo(f"plimsoll: {reason}", err=True)
+    return typer.Exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()

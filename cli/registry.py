@@ -1,0 +1,26 @@
+"""Tells the bus which models there are: what `deploy/models.yaml` says, on `registry.models`."""
+
+import time
+from pathlib import Path
+
+from libs.common.messages import ModelSpec
+from libs.common.ports import Bus
+from libs.common.topics import REGISTRY_MODELS
+from libs.common.wire import Origin, encode
+from libs.fleet.spec import read_models
+
+MODELS = Path(__file__).parents[1] / "deploy" / "models.yaml"
+
+
+async def publish_models(bus: Bus, path: Path = MODELS) -> list[ModelSpec]:
+    """Publish every model of a file, and return them.
+
+    Raises:
+        SettingError: the file cannot be read as models.
+    """
+    models = list(read_models(path))
+    origin, now_ms = Origin("cli", "init"), time.time_ns() // 1_000_000
+    await bus.publish(
+        [encode(REGISTRY_MODELS, m.name, m, origin, f"{m.name}-{now_ms}", now_ms) for m in models]
+    )
+    return models

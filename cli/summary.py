@@ -1,0 +1,68 @@
+"""A run in words: one line while it goes on, one table when it is over."""
+
+from collections import Counter
+from typing import Any
+
+from rich.table import Table
+
+from cli.recording import Recording
+from cli.stack import Progress
+from cli.top import last_decisions, replicas
+
+
+def progress_line(recording: Recording, progress: Progress, phase: str) -> str:
+    """Say in one line how far a run is: what was sent, how it ended, replicas, last decision."""
+    ends = Counter(end.status for end in recording.ends.values())
+    view = recording.view
+    held = " ".join(f"{name} {replicas(view, name)}" for name in sorted(view.models))
+    decided = last_decisions(view, "scale") or last_decisions(view, "batch")
+    said = f" | {decided[0].text}" if decided else ""
+    # The load tells of its sends each second, and some of them have ended since.
+    sent = max(progress.total, ends.total())
+    return (
+        f"{phase}: in {sent}, ok {ends['ok']}, late {ends['late']},"
+        f" rejected {ends['rejected']} | {held}{said}"
+    )
+
+
+def summary(report: dict[str, Any]) -> Table:
+    """Return the report as a table for people."""
+    requests, hours, split = report["requests"], report["gpu_hours"], report["gpu_busy_split"]
+    table = Table(title="What came of it", title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    ended = ", ".join(f"{requests[name]} {name}" for name in ("ok", "late", "rejected", "lost"))
+    rows = {
+        "requests": f"{requests['in']} in: {ended}",
+        "within objective": _percent(report["slo_attainment"]) + " (the lowest of the models)",
+        **{
+            f"  {name}": f"{_percent(model['slo_attainment'])}, p99 "
+            f"{_ms(model['latency_ms']['p99'])} of {_ms(model['objective_ms'])}"
+            for name, model in report["models"].items()
+        },
+        "latency": _p50_p99(report["latency_ms"]),
+        "GPU-hours": f"{hours['serving']:.3f} serving, {hours['training']:.3f} training,"
+        f" {hours['total']:.3f} in all",
+        "GPUs busy": f"{_percent(report['gpu_busy_share'])}: {_percent(split['serving'])} serving,"
+        f" {_percent(split['training'])} training",
+        "loop latency": _p50_p99(report["loop_latency_ms"]),
+        "commands": ", ".join(f"{count} {name}" for name, count in report["commands"].items()),
+        "forecast error": _percent(report["forecast_wape"]) + " (WAPE at the lead time)",
+        "trouble": f"{report['oom_events']} out of memory, {report['dead_letters']} dead letters,"
+        f" {report['leader_changes']} leader changes, {report['restarts']} restarts",
+    }
+    for name, said in rows.items():
+        table.add_row(name, said)
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f} ms"
+
+
+def _p50_p99(values: dict[str, float | None]) -> str:
+    return f"p50 {_ms(values['p50'])}, p99 {_ms(values['p99'])}"
