@@ -184,7 +184,9 @@ class OneASecond(logging.Filter):
         if now - self._last < 1.0:
             self._held += 1
             return False
-        if self._held:
+        if self._held and isinstance(record.msg, dict):  # one of our own, by structlog
+            record.msg = {**record.msg, "lines_held_back": self._held}
+        elif self._held:
             record.msg = f"{record.getMessage()} (and {self._held} more lines held back)"
             record.args = ()
         self._last, self._held = now, 0

@@ -87,8 +87,8 @@ class Scheduler:
                 self._last_tick_ms = self._clock.now_ms()
                 try:
                     await self._lead(term)
-                except Deposed as fact:
-                    log.info("deposed, standing again", epoch=term.epoch, reason=str(fact))
+                except Deposed:
+                    pass  # the bus has said why; stand again
                 finally:
                     self._last_tick_ms = None
                     telemetry.LEADER.set(0)

@@ -132,3 +132,22 @@ def test_what_a_new_process_would_not_mend_is_shown_and_ends_nothing(
         health.check()
     assert health.missing() == {"outbox": "outbox is 12 s old"}
     assert health.stuck() is None
+
+
+def test_what_we_say_of_the_bus_ourselves_is_held_back_too_and_stays_json() -> None:
+    script = """
+import structlog
+from libs.common.telemetry import configure_logs
+configure_logs("test", "a", "INFO")
+import time
+log = structlog.get_logger("libs.common.adapters.kafka_publisher")
+for n in range(3):
+    log.warning("away", n=n)
+time.sleep(1.0)
+log.warning("away", n=3)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=30)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["n"] for line in lines] == [0, 3]
+    assert lines[1]["lines_held_back"] == 2
+    assert done.stderr == b""

@@ -11,18 +11,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import (
-    CommitFailedError,
-    IllegalStateError,
-    KafkaError,
-    KafkaTimeoutError,
-    OutOfOrderSequenceNumber,
-)
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.partitioner import murmur2
 
-from libs.common.adapters import kafka_admin
+from libs.common.adapters import kafka_admin, kafka_patience  # noqa: F401 - the latter at work
 from libs.common.adapters.kafka_leader import KafkaCandidacy
+from libs.common.adapters.kafka_publisher import MAX_REQUEST_BYTES, Publisher, make_producer
 from libs.common.ports import RECENT_OFFSETS, Outgoing, Record, Start
 from libs.common.settings import KafkaSection
 from libs.common.telemetry import Health
@@ -31,10 +26,7 @@ from libs.common.wire import Origin
 
 log = structlog.get_logger()
 
-# Above the largest message a broker takes by default (1 MiB), for dead letters with their headers.
-MAX_REQUEST_BYTES = 2 * 1024 * 1024
 WATCH_EVERY_S = 2.0
-RETRY_S = 0.2
 
 
 class KafkaBus:
@@ -45,8 +37,7 @@ class KafkaBus:
         self._origin = origin
         self._health = health
         self._session_timeout_ms = settings.session_timeout_ms
-        self._producer = AIOKafkaProducer(**self._client(), **_PUBLISHING)
-        self._renewing = asyncio.Lock()
+        self._publisher = Publisher(lambda: make_producer(self._client()), settings.topic_prefix)
 
     @classmethod
     @asynccontextmanager
@@ -68,68 +59,15 @@ class KafkaBus:
                 asked_ms=settings.session_timeout_ms,
                 used_ms=minimum_ms,
             )
-        await bus._producer.start()
+        await bus._publisher.start()
         try:
             yield bus
         finally:
-            await _bounded(bus._producer.stop())
+            await bus._publisher.stop()
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
-        """Return once every message is acknowledged; a broker that is away is waited for.
-
-        After trouble that may pass, all is sent again from the first failure on, so that the order
-        within a key stays; what had arrived comes twice, under the id that it had.
-        """
-        rest = list(messages)
-        while rest:
-            outcomes = await self._send(rest)
-            failed = next((n for n, bad in enumerate(outcomes) if bad), len(outcomes))
-            rest = rest[failed:]
-            if rest:
-                log.warning("the broker is away, waiting", messages=len(rest))
-                await asyncio.sleep(RETRY_S)
-
-    async def _send(self, messages: Sequence[Outgoing]) -> list[bool]:
-        """Return whether each one failed, as far as the client's buffer took them."""
-        producer, sent, lost_count = self._producer, [], False
-        try:
-            for message in messages:
-                future = await producer.send(
-                    self._settings.topic_prefix + message.topic,
-                    message.value,
-                    message.key.encode(),
-                    message.partition,
-                    headers=list(message.headers.items()),
-                )
-                sent.append(future)
-        except KafkaTimeoutError:
-            pass  # the buffer is full
-        except OutOfOrderSequenceNumber:
-            lost_count = True
-        outcomes = await asyncio.gather(*sent, return_exceptions=True)
-        for error in outcomes:
-            if isinstance(error, OutOfOrderSequenceNumber):
-                lost_count = True
-            # A batch for which no leader was known for too long may pass; other errors will not.
-            elif isinstance(error, BaseException) and not getattr(error, "retriable", False):
-                raise error
-        if lost_count:
-            await self._renew(producer)
-        return [isinstance(outcome, BaseException) for outcome in outcomes]
-
-    async def _renew(self, producer: AIOKafkaProducer) -> None:
-        """Replace a producer that has lost count, unless another call has done so.
-
-        A batch that expired while the broker was away leaves a gap in the producer's sequence, and
-        the broker refuses all that comes after it, for ever (aiokafka issue 1017).
-        """
-        async with self._renewing:
-            if self._producer is producer:
-                log.warning("the producer lost count over the outage, a new one goes on")
-                renewed = AIOKafkaProducer(**self._client(), **_PUBLISHING)
-                await renewed.start()
-                self._producer = renewed
-                await _bounded(producer.stop())
+        """Return once every message is acknowledged; a broker that is away is waited for."""
+        await self._publisher.publish(messages)
 
     @asynccontextmanager
     async def tail(self, topics: Sequence[Topic], start: Start) -> AsyncIterator["KafkaReader"]:
@@ -313,11 +251,6 @@ async def _bounded(stopping: object) -> None:
         await asyncio.wait_for(stopping, 5.0)  # type: ignore[arg-type]
 
 
-_PUBLISHING = {
-    "enable_idempotence": True,  # acks=all, and no repeat within one producer's life
-    "max_request_size": MAX_REQUEST_BYTES,
-    "linger_ms": 0,
-}
 _READING = {
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",

@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
+from libs.common.adapters.kafka_publisher import RETRY_S, make_producer, send
 from libs.common.errors import Deposed
 from libs.common.messages import LeaderClaim
 from libs.common.ports import Outgoing
@@ -26,7 +27,6 @@ log = structlog.get_logger()
 # An open transaction holds back all who read its partitions: the broker ends a forgotten one soon.
 TRANSACTION_TIMEOUT_MS = 5000
 PUBLISH_TIMEOUT_S = 4.0  # below it, so that a slow commit is given up before the broker does
-RETRY_S = 0.2
 
 
 class KafkaCandidacy(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -73,11 +73,10 @@ class KafkaCandidacy(ConsumerRebalanceListener):  # type: ignore[misc]
         while True:
             await self._end_term()
             await self._owned.wait()
-            producer = AIOKafkaProducer(
-                **self._client,
+            producer = make_producer(
+                self._client,
                 transactional_id=self._role,
                 transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-                max_request_size=2 * 1024 * 1024,
             )
             self._term = term = KafkaTerm(producer, self._owned, self._name)
             try:
@@ -147,6 +146,7 @@ class KafkaTerm:
         except (KafkaError, TimeoutError) as error:
             self._over = True
             reason = str(error) or type(error).__name__
+            log.warning("this term is over", epoch=self._epoch, reason=reason)
             raise Deposed(f"epoch {self._epoch} is over: {reason}") from error
 
     async def close(self) -> None:
@@ -158,10 +158,6 @@ class KafkaTerm:
     async def _transact(self, messages: Sequence[Outgoing]) -> None:
         async with self._producer.transaction():
             for message in messages:
-                await self._producer.send(
-                    self._prefix + message.topic,
-                    message.value,
-                    message.key.encode(),
-                    message.partition,
-                    headers=list(message.headers.items()),
-                )
+                sent = await send(self._producer, self._prefix, message)
+                # The commit tells how it went; here a failure only has to be looked at.
+                sent.add_done_callback(lambda done: done.cancelled() or done.exception())
