@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +20,7 @@ from rich.table import Table
 from cli.connection import given_servers
 from cli.drive import Drive, Options
 from cli.local.kafka import LocalKafka
-from cli.local.processes import LocalError, ProjectLock
+from cli.local.processes import LocalError, ProjectLock, Say
 from cli.report import report_of
 from cli.session import Session, clear, session
 from cli.speaker import Speaker
@@ -51,7 +52,7 @@ def outage(duration_s: float, out: Path, seed: int) -> None:
         clear(out)
         with LocalKafka(BASE, say=say) as kafka:
             say(f"Kafka answers at {kafka.bootstrap_servers}")
-            found = asyncio.run(_outage(options, kafka, console, say))
+            found = asyncio.run(measure(options, kafka, console, say))
     table = Table(title=f"The broker away for {found['down_s']} s", title_justify="left")
     table.add_column("")
     table.add_column("", justify="right")
@@ -61,9 +62,10 @@ def outage(duration_s: float, out: Path, seed: int) -> None:
     print(json.dumps(found))
 
 
-async def _outage(
-    options: Options, kafka: LocalKafka, console: Console, say: Speaker
-) -> dict[str, object]:
+async def measure(
+    options: Options, kafka: LocalKafka, console: Console, say: Say
+) -> dict[str, Any]:
+    """Drive a load, stop `kafka` in its middle, and return what came of it, as JSON types."""
     away = Outage()
     async with session(kafka.bootstrap_servers, options.out, ALL, say) as running:
         drive = Drive(running, options, console)

@@ -24,6 +24,7 @@ from cli.session import Session, clear, session
 from cli.speaker import Speaker
 from cli.stack import BASE, LOOP, SCHEDULERS, Service
 from libs.common import plimsoll_pb2 as pb
+from libs.common import settings
 from libs.common.messages import Ack, LeaderClaim
 from libs.common.ports import Bus, Start
 from libs.common.topics import SCHEDULER_TICKS
@@ -83,12 +84,12 @@ def takeover(kills: int, out: Path) -> None:
 async def _takeover(kills: int, servers: str, out: Path, console: Console, say: Speaker) -> None:
     terms = Terms()
     async with session(servers, out, LOOP, say) as running:
-        reading = asyncio.create_task(_read_ticks(running.bus, terms))
+        reading = asyncio.create_task(read_ticks(running.bus, terms))
         try:
             changes = []
             for how, count in (("kill", kills), ("pause", PAUSES)):
                 for number in range(1, count + 1):
-                    changes.append(await _change(running, terms, how))
+                    changes.append(await change_leader(running, terms, how))
                     say(f"{how} {number}: next tick after {changes[-1].gap_s:.2f} s")
             await running.follower.read_for(SETTLE_S)
         finally:
@@ -97,7 +98,8 @@ async def _takeover(kills: int, servers: str, out: Path, console: Console, say: 
     _print(changes, terms, acted, console)
 
 
-async def _read_ticks(bus: Bus, terms: Terms) -> None:
+async def read_ticks(bus: Bus, terms: Terms) -> None:
+    """Keep `terms` up to date until cancelled."""
     async with bus.tail([SCHEDULER_TICKS], Start.LATEST) as reader:
         while True:
             for record in await reader.poll(1.0):
@@ -106,7 +108,7 @@ async def _read_ticks(bus: Bus, terms: Terms) -> None:
                 terms.take(tick, time.monotonic())
 
 
-async def _change(running: Session, terms: Terms, how: str) -> Change:
+async def change_leader(running: Session, terms: Terms, how: str) -> Change:
     """Take the leader away, and wait until the other one has left its first tick."""
     await _until_both_ready(running)
     await running.follower.read_for(SETTLE_S)
@@ -158,13 +160,13 @@ def continues(old: pb.TickRecord, new: pb.TickRecord) -> bool:
     same start can leave the same bytes.
     """
     # The one place where the command line runs a decision: it checks it, and decides nothing.
-    from services.scheduler.core.contracts import Observation, State
-    from services.scheduler.core.decide import decide
-    from services.scheduler.core.policy import Policy
+    from services.scheduler.core.contracts import State
+    from services.scheduler.settings import SchedulerSettings
+    from services.scheduler.tick_record import replay
 
-    state = unpack_columns(old.state, State)
-    seen = unpack_columns(new.observation, Observation)
-    again = pack_columns(decide(state, seen, Policy()).state)
+    # The schedulers that were started read the same environment.
+    policy = settings.load(SchedulerSettings).scheduler.policy()
+    again = pack_columns(replay(unpack_columns(old.state, State), new, policy).state)
     return bool(
         again.SerializeToString(deterministic=True)
         == new.state.SerializeToString(deterministic=True)

@@ -175,7 +175,7 @@ class KafkaReader:
         for place, end in list(self.behind.items()):
             # By position, not by record: a log may end in a transaction's marker.
             if await self._consumer.position(place) >= end:
-                del self.behind[place]
+                self.behind.pop(place, None)
         return [
             Record(
                 place.topic.removeprefix(self._prefix),

@@ -2,7 +2,7 @@
 
 aiokafka 0.14 has no such pause: a failed look for metadata asks for the next one at once
 (`AIOKafkaClient._get_conn`, `Sender._sender_routine`). On a loopback that makes thousands of
-refused connections a second, which take the very processor that the broker needs to come back. Faust's
+refused connections a second, which take the processor that the broker needs to come back. Faust's
 clients are aiokafka's too, so the class itself is mended, once, when this module is loaded.
 """
 
