@@ -31,12 +31,13 @@ def part(counts: list[float]) -> float:
 
 
 def test_level_and_trend_are_those_of_a_straight_loop_of_holt() -> None:
-    seconds = [100 + 3 * k for k in range(40)]  # a ramp no second of which is a surprise
+    seconds = [100 + k % 7 + k for k in range(40)]  # a ramp that never breaks with the level
     state = run([count / 10 for count in seconds for _ in range(10)])
     level, trend = float(seconds[0]), 0.0
-    for count in seconds[1:]:
+    for known, count in enumerate(seconds[1:], start=1):
         damped = TREND_DAMPING * trend
-        new = LEVEL_GAIN * count + (1 - LEVEL_GAIN) * (level + damped)
+        gain = max(LEVEL_GAIN, 1 / (known + 1))
+        new = gain * count + (1 - gain) * (level + damped)
         trend = TREND_GAIN * (new - level) + (1 - TREND_GAIN) * damped
         level = new
     assert state.level_rps[0] == pytest.approx(level)
@@ -60,6 +61,20 @@ def test_a_burst_that_lasts_never_falls_back_to_the_old_level() -> None:
         counts = [*steady, *([20.0] * samples)]
         now = arrivals.outlook(run(counts), part(counts))
         assert (now.level_rps + now.excess_rps)[0] > 0.6 * 200
+
+
+def test_a_change_that_lasts_is_learned_within_ten_seconds() -> None:
+    after = run([2.0] * 1000 + [10.0] * 100)
+    assert after.level_rps[0] > 0.9 * 100
+    back = run([2.0] * 1000 + [10.0] * 300 + [2.0] * 100)
+    assert back.level_rps[0] < 1.5 * 20
+
+
+def test_before_the_first_arrival_nothing_is_learned() -> None:
+    late, prompt = run([0.0] * 300 + [4.0] * 20), run([4.0] * 20)
+    assert late.level_rps == prompt.level_rps == 40
+    assert late.dispersion == prompt.dispersion
+    assert arrivals.outlook(run([0.0] * 300), 0.0).level_rps == 0, "and yet the rate is known"
 
 
 def test_poisson_noise_is_seldom_taken_for_a_burst() -> None:
@@ -95,7 +110,8 @@ def test_no_forecast_is_negative_or_unknown(counts: list[int]) -> None:
     for horizon_s in (0.2, 1.0, 5.0, 60.0):
         mean = arrivals.mean_rps(now, horizon_s)
         assert mean[0] >= 0
-        assert arrivals.deviation_rps(mean, now.dispersion, horizon_s)[0] > 0
+    assert 1 <= now.dispersion[0] <= arrivals.DISPERSION_STEP_MAX
+    assert 1 <= now.worth_s[0] <= arrivals.LEVEL_WORTH_S
 
 
 def test_the_mean_over_a_horizon_is_the_integral_of_its_parts() -> None:
@@ -106,20 +122,27 @@ def test_the_mean_over_a_horizon_is_the_integral_of_its_parts() -> None:
         trend = 2 * phi * (1 - phi**t) / (1 - phi)
         burst = 3 * np.exp(-t / arrivals.EXCESS_FADES_S)
         expected = (7 + trend + burst).mean()
-        found = arrivals.mean_rps(Outlook(7 * one, 2 * one, 3 * one, one), horizon_s)
+        found = arrivals.mean_rps(Outlook(7 * one, 2 * one, 3 * one, one, one), horizon_s)
         assert found[0] == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_dispersion_is_variance_over_mean_of_whole_seconds() -> None:
     rng = np.random.default_rng(2)
-    seconds = rng.negative_binomial(5, 0.2, size=100)
-    state = run([float(count) / 10 for count in seconds for _ in range(10)])
-    assert state.dispersion[0] == pytest.approx(np.var(seconds, ddof=1) / seconds.mean())
+    for true, seconds in (
+        (1.0, rng.poisson(20, 120)),
+        (5.0, rng.negative_binomial(5, 0.2, 120)),
+        (1.0, rng.poisson(np.repeat([20, 60], 60))),  # a change of level is not dispersion
+    ):
+        state = run([float(count) / 10 for count in seconds for _ in range(10)])
+        assert state.dispersion[0] == pytest.approx(true, rel=0.4)
+
+
+def test_one_second_with_the_backlog_of_an_outage_hardly_moves_the_dispersion() -> None:
+    assert run([4.0] * 600 + [600.0] * 10 + [4.0] * 10).dispersion[0] < 4
 
 
 def test_what_is_not_yet_known_is_not_a_number() -> None:
-    state = run([5] * 50)
-    assert np.isnan(state.dispersion[0])
+    assert run([5] * 10).dispersion[0] == arrivals.DISPERSION_GUESS, "one second says nothing"
     assert np.isnan(run([0] * 200).dispersion[0]), "of nothing, nothing is known"
     nothing = arrivals.outlook(arrivals.nothing_seen(1), 0.5)
     assert np.isnan(arrivals.mean_rps(nothing, 1.0)[0])

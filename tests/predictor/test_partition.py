@@ -117,6 +117,48 @@ def test_arrivals_of_a_gap_are_spread_over_it(router: Callable) -> None:
     assert np.isnan(counts[-17])
 
 
+def peak_q99(forecast: pb.LoadForecast) -> float:
+    """At the lead time, the last horizon."""
+    return forecast.peak_10s_quantile_rps[-2]
+
+
+def test_a_load_that_begins_after_a_silence_is_not_feared_for_it(
+    router: Callable, declared: Registry
+) -> None:
+    source = router("chat")
+    state = feed(source, EMPTY, 103, 0, declared)
+    for second in range(1, 60):
+        state = feed(source, state, 10, 4, declared)
+        assert second < 3 or peak_q99(only(state)) < 2.5 * 40
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_no_forecast_is_judged_by_what_came_in_a_gap(
+    router: Callable, declared: Registry, restarted: bool
+) -> None:
+    source = router("chat")
+    state = feed(source, EMPTY, 600, 4, declared)
+    before, judged = only(state), partition.wape(state)
+    if restarted:
+        source.set(series.ARRIVALS, "chat", 0)
+    else:
+        source.add(series.ARRIVALS, "chat", 4 * 150 * 3)  # thrice as much as before
+    state, _ = fold(state, source.sight(after_ms=15_000), declared)
+    state = feed(source, state, 140, 4, declared)
+    assert partition.wape(state) == judged, "all that ended was made before the gap, or in it"
+    state = feed(source, state, 30, 4, declared)
+    assert partition.wape(state) != judged
+    assert peak_q99(only(state)) < (1.2 if restarted else 2) * peak_q99(before)
+
+
+def test_a_source_that_was_away_and_started_again_keeps_its_level(router: Callable) -> None:
+    source = router("chat")
+    state = feed(source, EMPTY, 300, 4)
+    source.set(series.ARRIVALS, "chat", 0)
+    state, _ = fold(state, source.sight(after_ms=15_000))
+    assert only(state).arrival_rate_rps == pytest.approx(40, rel=0.05)
+
+
 def test_a_long_silence_is_bridged_in_bounded_work(router: Callable) -> None:
     source = router("chat")
     state = feed(source, EMPTY, 30, 5)

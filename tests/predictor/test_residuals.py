@@ -62,6 +62,25 @@ def test_before_there_is_a_record_the_bound_is_cautious() -> None:
     assert (np.mean(held, axis=(0, 1)) >= QUANTILES - 0.05).all()
 
 
+def test_what_a_forecast_of_nothing_missed_does_not_scale_with_the_load() -> None:
+    rng = np.random.default_rng(7)
+    counts = np.concatenate((rng.poisson(0.1, (60, 20)), rng.poisson(40, (40, 20))))
+    now, record = live(counts, 15)[-1]
+    _, _, peak = residuals.foresee(record, now, np.full(20, 15.0))
+    assert (peak[:, LEAD, -2] < 3 * 40).all()
+
+
+@pytest.mark.parametrize("burst_s", [1, 5, 20])
+def test_a_burst_is_feared_and_then_forgotten_within_about_a_minute(burst_s: int) -> None:
+    rng = np.random.default_rng(8)
+    rates = np.concatenate((np.full(100, 37), np.full(burst_s, 370), np.full(90, 37)))
+    history = live(rng.poisson(rates[:, None], (len(rates), 10)), 15)
+    peaks = [residuals.foresee(record, now, np.full(10, 15.0))[2] for now, record in history]
+    before, after, late = (peaks[at][:, LEAD, -2].mean() for at in (99, 99 + burst_s + 20, -1))
+    assert after > 1.2 * before
+    assert late < 1.2 * before
+
+
 @given(
     arrays.arrays(np.float64, (2, 6, residuals.KEPT), elements=st.floats(-50, 50)),
     st.integers(0, residuals.KEPT),
@@ -73,7 +92,8 @@ def test_quantiles_never_fall_and_are_never_negative(
     ended[:, :, : residuals.KEPT - known] = np.nan
     leads = np.full(2, lead_s)
     record = residuals.no_record(2)._replace(ended=ended, margin=residuals._margins(ended, leads))
-    now = Outlook(*(np.array(pair) for pair in ([10.0, 0.0], [0.5, -1.0], [3.0, 0.0], [2.0, 9.0])))
+    parts = ([10.0, 0.0], [0.5, -1.0], [3.0, 0.0], [2.0, 9.0], [1.0, 39.0])
+    now = Outlook(*(np.array(part) for part in parts))
     _, quantiles, peaks = residuals.foresee(record, now, leads)
     known_horizons = slice(0, 6) if lead_s == lead_s else slice(0, 4)
     assert (np.diff(quantiles[:, known_horizons], axis=2) >= 0).all()

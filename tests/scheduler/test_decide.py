@@ -149,7 +149,7 @@ def test_shrinking_waits_for_its_evidence_and_then_drains_one_at_a_time():
 def test_a_drained_replica_leaves_the_routing_table_in_the_same_tick():
     fleet = Fleet(a_model())
     fleet.run(6, {"chat": 150})
-    decisions = fleet.run(70, {"chat": 50})
+    decisions = fleet.run(90, {"chat": 50})
     (decision,) = [d for d in decisions if of_kind([d], PlaceReplica)]
     (order,) = of_kind([decision], PlaceReplica)
     assert order.action == "drain"
@@ -186,7 +186,29 @@ def test_a_burst_in_the_queue_changes_the_batches_in_the_same_tick():
     fleet.offer("chat", 10, queue_requests=90)
     (batch,) = of_kind([fleet.step()], SetBatch)
     assert batch.batch_size == 10
-    assert batch.serving_share == 1.0
+    # Once it is over, nothing is taken back before its peak has faded below the half.
+    assert not of_kind(fleet.run(5, {"chat": 10}), SetBatch)
+    assert [c.batch_size for c in of_kind(fleet.run(80, {"chat": 10}), SetBatch)][-1] < 5
+
+
+def test_noise_moves_no_batch_and_a_lasting_change_moves_the_shares():
+    fleet = Fleet(a_model())
+    fleet.run(60, {"chat": 40}, queue_requests=2)
+    noisy = []
+    for second in range(30):
+        noisy += fleet.run(0.6, {"chat": 40}, queue_requests=0)
+        noisy += fleet.run(0.4, {"chat": 40}, queue_requests=second % 3)
+    assert not of_kind(noisy, SetBatch)
+    assert of_kind(fleet.run(60, {"chat": 90}), SetBatch)[-1].serving_share == 0.9
+
+
+def test_a_replica_that_may_not_be_used_gets_no_command_until_it_may():
+    fleet = Fleet(a_model(replicas_min=8))
+    fleet.run(6, {"chat": 50})
+    assert fleet.state.batch_size.tolist() == [10] * 5 + [0] * 3
+    first = of_kind(fleet.run(6, {"chat": 350}), SetBatch)
+    assert fleet.state.batch_size.tolist() == [10] * 8
+    assert {c.batch_size for c in first} == {10}
 
 
 def test_only_replicas_needed_and_some_to_wake_may_be_used_and_idle_ones_train():
@@ -224,6 +246,38 @@ def test_theta_follows_the_measured_latency_each_second():
     said = [w for d in decisions for w in d.why if w.action == "theta"]
     assert [w.numbers["theta"] for w in said] == [0.63, 0.567]
     assert decisions[5].tables[0].theta == 0.567
+
+
+def test_theta_is_explained_in_good_steps_and_at_its_bounds():
+    fleet = Fleet(a_model())
+    decisions = fleet.run(20, {"chat": 10}, slo_ratio_p98=0.2)
+    said = [w.numbers["theta"] for d in decisions for w in d.why if w.action == "theta"]
+    assert said == [0.7878, 0.85]
+
+
+def test_the_target_is_never_above_what_the_fleet_can_hold():
+    fleet = Fleet(a_model(weights_bytes=60 * GB), nodes=1, gpus=2)
+    decisions = fleet.run(20, {"chat": 500}) + fleet.run(20, {"chat": 900})
+    assert [c.replicas for c in of_kind(decisions, ScaleModel)] == [2]
+    (why,) = (w for d in decisions for w in d.why if w.action == "scale")
+    assert why.bound == "fleet"
+    assert "can hold 2 of the 5 wanted" in why.text
+    assert why.numbers["target_on_a_larger_fleet"] == 5
+
+
+def test_while_no_node_says_what_is_on_it_nothing_is_placed_and_that_is_said_once():
+    fleet = Fleet(a_model())
+    fleet.offer("chat", 10)
+    seen = fleet.observe()
+    blind = seen._replace(
+        reported_ms=seen.reported_ms * 0 - 1, memory_free=seen.memory_free * 0 - 1
+    )
+    first = decide(fleet.state, blind, POLICY)
+    assert first.commands == ()
+    assert [(w.action, w.bound) for w in first.why] == [("hold", "no_data")]
+    assert "no node says what is on it" in first.why[0].text
+    assert decide(first.state, blind, POLICY).why == ()
+    assert moves_of([decide(first.state, seen, POLICY)])
 
 
 def test_a_recorded_tick_gives_the_same_bytes_when_it_is_run_again():

@@ -50,7 +50,9 @@ def test_a_fleet_that_is_too_small_says_which_model_misses_and_is_short_of_all_a
     assert [len(fleet.replicas_of(name)) for name in "abc"] == [1, 1, 0]
     short = [w for d in decisions for w in d.why if w.bound == "fleet"]
     assert {w.model for w in short} == {"a", "c"}
-    assert "has no place for 1 of them" in next(w.text for w in short if w.model == "c")
+    assert "as the fleet can hold 0 of the 1 wanted" in next(
+        w.text for w in short if w.model == "c"
+    )
 
 
 def test_a_model_that_leaves_the_registry_is_drained_and_a_new_one_changes_nobody_else():

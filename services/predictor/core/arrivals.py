@@ -15,8 +15,8 @@ from services.predictor.core.columns import Floats
 
 WINDOW_S = 300  # seconds kept of each model
 
-LEVEL_GAIN = 0.15  # per second: half of a small step is learned in 4 s, 0.9 in 14 s
-JUMP_GAIN = 0.7  # in a second that the level, at the dispersion measured, cannot explain
+LEVEL_GAIN = 0.05  # per second, once the mean of all seconds would move less
+BREAK_S = 10  # seconds whose mean, where the level cannot explain it, is the new level
 TREND_GAIN = 0.02
 TREND_DAMPING = 0.9  # per second: a trend adds at most nine times itself, however far one looks
 FAST_MS = 100.0  # a tenfold burst shows as 6.7 times in the first sample, 8.8 in the second
@@ -24,14 +24,13 @@ FAST_MS = 100.0  # a tenfold burst shows as 6.7 times in the first sample, 8.8 i
 _FAST_GAIN = 1 - np.exp(-1.0)
 FAST_WINDOW_S = FAST_MS / 1000 * (2 - _FAST_GAIN) / _FAST_GAIN
 SURPRISE = 3.0  # standard deviations: once in 700 samples by chance, were they normal
-# What a burst adds fades as the level learns it: if it lasts, the level has taken it over by then.
-EXCESS_FADES_S = -1.0 / np.log(1 - LEVEL_GAIN)
-# The variance that the level's own wandering adds, relative to that of one second's count.
-LEVEL_VARIANCE = LEVEL_GAIN / (2 - LEVEL_GAIN)
+EXCESS_FADES_S = 1.0  # what one sample shows seldom lasts; what lasts, the level learns
+# An EWMA with the gain a is worth the mean of so many seconds.
+LEVEL_WORTH_S = (2 - LEVEL_GAIN) / LEVEL_GAIN
 
-DISPERSION_AFTER_S = 10  # seconds known before their variance says anything
-DISPERSION_UNKNOWN = 2.0  # burstier than Poisson, until measured
-DISPERSION_MAX = 100.0
+DISPERSION_GUESS = 2.0  # burstier than Poisson: taken for true before it is measured,
+DISPERSION_GUESS_S = 10.0  # and worth so many seconds afterwards
+DISPERSION_STEP_MAX = 60.0  # what one step from second to second counts for at most
 EARLY_MS = 200  # the part of a second in which the shortest horizon is checked
 
 
@@ -44,7 +43,7 @@ class Arrivals(NamedTuple):
     partial: Floats  # arrivals so far in the second that runs
     early: Floats  # of these, in its first 200 ms
     counts: Floats  # of whole seconds, (models, WINDOW_S), newest last
-    dispersion: Floats  # variance / mean of counts
+    dispersion: Floats  # variance / mean of counts, drawn towards the guess
 
 
 class Outlook(NamedTuple):
@@ -53,7 +52,8 @@ class Outlook(NamedTuple):
     level_rps: Floats
     trend_rps: Floats
     excess_rps: Floats  # of a burst, above the level
-    dispersion: Floats  # never NaN: a cautious guess where it is not known
+    dispersion: Floats  # never NaN: the guess where it is not known
+    worth_s: Floats  # the level is as certain as the mean of so many seconds
 
 
 def nothing_seen(models: int) -> Arrivals:
@@ -80,20 +80,25 @@ def add(state: Arrivals, arrivals: Floats, early: Floats) -> Arrivals:
 def close_second(state: Arrivals) -> Arrivals:
     """End the second that runs: its count moves level, trend and dispersion, and a new one begins.
 
-    A second that is not wholly known moves nothing. This is Holt's step, but for its gain in a
-    second that breaks with all before it.
+    A second that is not wholly known moves nothing, nor does one before the first arrival. This is
+    Holt's step, but that the level begins as the mean of all seconds, and moves onto the mean of
+    the last 10 s where it could hardly have brought that about by chance.
     """
-    count, level, trend = state.partial, state.level_rps, state.trend_rps
+    level, trend = state.level_rps, state.trend_rps
     first = np.isnan(level)
+    count = np.where(first & (state.partial == 0), np.nan, state.partial)
+    counts = np.column_stack((state.counts[:, 1:], count))
     predicted = level + TREND_DAMPING * trend
-    spread = np.sqrt(_or_cautious(state.dispersion) * (predicted.clip(min=0) + 1))
-    gain = np.where(np.abs(count - predicted) > SURPRISE * spread, JUMP_GAIN, LEVEL_GAIN)
-    new_level = np.where(first, count, predicted + gain * (count - predicted)).clip(min=0)
+    new_level = np.where(first, count, predicted + _gain(state) * (count - predicted)).clip(min=0)
+    recent = counts[:, -BREAK_S:].mean(axis=1)
+    # One arrival more keeps the variance above zero where none has come.
+    per_s = _or_guess(state.dispersion) * (predicted.clip(min=0) + 1 / BREAK_S)
+    spread = np.sqrt(per_s * (1 / BREAK_S + 1 / LEVEL_WORTH_S))
+    new_level = np.where(np.abs(recent - predicted) > SURPRISE * spread, recent, new_level)
     new_trend = np.where(
         first, 0.0, TREND_GAIN * (new_level - level) + (1 - TREND_GAIN) * TREND_DAMPING * trend
     )
     unknown = np.isnan(count)
-    counts = np.column_stack((state.counts[:, 1:], count))
     nothing = np.zeros_like(count)
     return state._replace(
         level_rps=np.where(unknown, level, new_level),
@@ -111,8 +116,8 @@ def outlook(state: Arrivals, part_of_second: float) -> Outlook:
     The running second moves the level by its part, so that at its end this is Holt's own step.
     """
     predicted = state.level_rps + TREND_DAMPING * state.trend_rps * part_of_second
-    gain = LEVEL_GAIN * part_of_second
-    moved = predicted * (1 - gain) + LEVEL_GAIN * state.partial
+    gain = _gain(state)
+    moved = predicted * (1 - gain * part_of_second) + gain * state.partial
     level_rps = np.where(np.isnan(moved), predicted, moved).clip(min=0)
     # Until a first second is over, the fast estimate is all there is.
     level_rps = np.where(np.isnan(level_rps), state.fast_rps, level_rps)
@@ -123,7 +128,8 @@ def outlook(state: Arrivals, part_of_second: float) -> Outlook:
     variance = (level_rps + 1 / FAST_WINDOW_S) / FAST_WINDOW_S
     surprising = state.fast_rps > level_rps + SURPRISE * np.sqrt(variance)
     excess_rps = np.where(surprising, state.fast_rps - level_rps, 0.0)
-    return Outlook(level_rps, trend_rps, excess_rps, _or_cautious(state.dispersion))
+    worth_s = (~np.isnan(state.counts)).sum(axis=1).clip(1, LEVEL_WORTH_S)
+    return Outlook(level_rps, trend_rps, excess_rps, _or_guess(state.dispersion), worth_s)
 
 
 def mean_rps(seen: Outlook, horizon_s: Floats | float) -> Floats:
@@ -141,28 +147,28 @@ def mean_rps(seen: Outlook, horizon_s: Floats | float) -> Floats:
     return never_negative
 
 
-def deviation_rps(mean: Floats, dispersion: Floats, horizon_s: Floats | float) -> Floats:
-    """Return the standard deviation to expect of the mean rate over a horizon.
-
-    Counts over h seconds vary by dispersion x mean x h; the level, an EWMA, by as much as a mean
-    over 1 / LEVEL_VARIANCE seconds. One arrival more keeps it above zero where none has come.
-    """
-    per_s = 1 / np.asarray(horizon_s, dtype=np.float64)
-    deviation: Floats = np.sqrt(dispersion * (mean + per_s) * (per_s + LEVEL_VARIANCE))
-    return deviation
+def _gain(state: Arrivals) -> Floats:
+    """Return the part of the next second's error that the level learns, (models,)."""
+    seconds = (~np.isnan(state.counts)).sum(axis=1) + 1
+    gain: Floats = np.maximum(LEVEL_GAIN, 1 / seconds)
+    return gain
 
 
-def _or_cautious(dispersion: Floats) -> Floats:
-    known = np.where(np.isnan(dispersion), DISPERSION_UNKNOWN, dispersion)
-    return known.clip(1.0, DISPERSION_MAX)
+def _or_guess(dispersion: Floats) -> Floats:
+    return np.where(np.isnan(dispersion), DISPERSION_GUESS, dispersion)
 
 
 def _dispersion(counts: Floats) -> Floats:
-    known = ~np.isnan(counts)
-    n = known.sum(axis=1)
-    filled = np.where(known, counts, 0.0)
+    """Return variance / mean, with the guess counted in; NaN where nothing came.
+
+    The variance is half the mean square of the steps from second to second, which a change of
+    level hardly moves (von Neumann, 1941); nor does a single burst, since each step is bounded.
+    """
+    steps = np.diff(counts, axis=1)
+    known = (~np.isnan(steps)).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = filled.sum(axis=1) / n
-        spread = np.where(known, counts - mean[:, None], 0.0)
-        index = (spread**2).sum(axis=1) / (n - 1) / mean
-    return np.where((n >= DISPERSION_AFTER_S) & (mean > 0), index, np.nan)
+        mean = np.nansum(counts, axis=1) / (~np.isnan(counts)).sum(axis=1)
+        each = (steps**2 / 2 / mean[:, None]).clip(max=DISPERSION_STEP_MAX)
+    guess = DISPERSION_GUESS_S * DISPERSION_GUESS
+    index = (np.nansum(each, axis=1) + guess) / (known + DISPERSION_GUESS_S)
+    return np.where(mean > 0, index.clip(min=1.0), np.nan)

@@ -1,12 +1,14 @@
 """How wrong the forecasts turned out, and so how far above the mean a quantile lies.
 
 Each second the outlook is marked; when a horizon is over, the forecast that the mark makes for it
-is held against what came, in units of the deviation expected then. Quantiles of the newest such
-residuals are those of the forecasts that are made now: calibrated by the model's own record,
-whatever the distribution (split conformal prediction; Vovk et al., 2005). Before there is a record,
-the bound is cautious: normal, at a dispersion of at least Poisson's.
+is held against what came, as a difference of square roots, in units of the deviation to expect.
+The quantile of a forecast made now is drawn from two sides: that of the newest residuals, the
+model's own record, whatever its distribution (split conformal prediction; Vovk et al., 2005), and
+that of a normal distribution, which is all there is before the record, and counts less and less as
+the record grows.
 """
 
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -16,23 +18,32 @@ from services.predictor.core.arrivals import WINDOW_S, Arrivals, Outlook
 from services.predictor.core.columns import Floats, Ints
 
 QUANTILES = np.array((0.5, 0.8, 0.9, 0.95, 0.99, 0.995))
-NORMAL = np.array((0.0, 0.8416, 1.2816, 1.6449, 2.3263, 2.5758))  # of the standard normal
+PEAK_S = 10
+# Of the largest of as many standard normal variables as a lead time of s seconds has disjoint
+# windows of 10 s, (s, quantiles): all k are below x with chance F(x)^k. One window at least.
+NORMAL = np.array(
+    [
+        [NormalDist().inv_cdf(p ** (PEAK_S / max(s, PEAK_S))) for p in QUANTILES.tolist()]
+        for s in range(WINDOW_S)
+    ]
+)
+CAUTION = 1.4  # a load wanders too: as much variance again as its seconds show
 
 # Horizons whose record is kept. PEAK is the largest 10 s mean within the lead time.
 TICK, SECOND, FIVE, TEN, LEAD, PEAK = range(6)
 FIXED_S = np.array((0.2, 1.0, 5.0, 10.0))
-KEPT = 300  # residuals of each
-# Windows of h seconds that end a second apart overlap: h of them hold about as much as one.
+KEPT = 60  # residuals of each, one a second: what a burst adds is forgotten a minute later
+# So many would count alone. Windows of h seconds that end a second apart overlap: h of them hold
+# about as much as one.
 ENOUGH, ENOUGH_WINDOWS = 60, 10
 LEAD_S_MAX = WINDOW_S - 5
-PEAK_S = 10
 
 
 class Residuals(NamedTuple):
     """What is remembered of past forecasts, and how they ended."""
 
-    marks: Floats  # Outlook at the end of each second, (models, 4, WINDOW_S), newest last
-    ended: Floats  # (actual - mean) / deviation, (models, 6, KEPT), newest last; NaN: none
+    marks: Floats  # Outlook at the end of each second, (models, 5, WINDOW_S), newest last
+    ended: Floats  # deviations above the mean, (models, 6, KEPT), newest last; NaN: not known
     margin: Floats  # deviations from the mean to each quantile, (models, 6, quantiles)
     error: Floats  # sum of |actual - mean| at the lead time, (models,)
     actual: Floats  # sum of actual: error / actual is the WAPE
@@ -42,7 +53,7 @@ def no_record(models: int) -> Residuals:
     """Return the state of models never seen."""
     none = np.zeros(models)
     ended = np.full((models, 6, KEPT), np.nan)
-    marks = np.full((models, 4, WINDOW_S), np.nan)
+    marks = np.full((models, len(Outlook._fields), WINDOW_S), np.nan)
     return Residuals(marks, ended, _margins(ended, none), none, none)
 
 
@@ -61,20 +72,30 @@ def close_second(
     horizons_s = _horizons(lead_s)
     steps = np.nan_to_num(np.ceil(horizons_s), nan=1.0).astype(np.int64)
     at = np.take_along_axis(record.marks, WINDOW_S - steps[:, None, :], axis=2)
-    then = Outlook(*(at[:, part, :] for part in range(4)))
+    then = Outlook(*np.moveaxis(at, 1, 0))
     mean = arrivals.mean_rps(then, horizons_s)
     actual = _actuals(after.counts, early, steps)
-    deviation = arrivals.deviation_rps(mean, then.dispersion, _width(horizons_s))
-    ended = np.concatenate((record.ended[:, :, 1:], ((actual - mean) / deviation)[..., None]), 2)
+    width_s = _width(horizons_s)
+    # As dispersed as is known by now: what nobody knew then would count as very unlikely.
+    deviation = _deviation(_as_columns(now), width_s)
+    above = (_root(actual, width_s) - _root(mean, width_s)) / deviation
+    ended = np.concatenate((record.ended[:, :, 1:], above[..., None]), axis=2)
     missed = np.abs(actual - mean)[:, LEAD]
     matured = ~np.isnan(missed)
+    # Before its first second with an arrival, a model foresees nothing that could be judged.
+    mark = np.where(np.isnan(after.level_rps), np.nan, np.stack(now))
     return Residuals(
-        np.concatenate((record.marks[:, :, 1:], np.stack(now, axis=1)[..., None]), axis=2),
+        np.concatenate((record.marks[:, :, 1:], mark.T[..., None]), axis=2),
         ended,
         _margins(ended, lead_s),
         record.error + np.where(matured, missed, 0.0),
         record.actual + np.where(matured, actual[:, LEAD], 0.0),
     )
+
+
+def skip_gap(record: Residuals) -> Residuals:
+    """Return the record without its open forecasts: what came in a gap is only known in sum."""
+    return record._replace(marks=np.full_like(record.marks, np.nan))
 
 
 def foresee(record: Residuals, now: Outlook, lead_s: Floats) -> tuple[Floats, Floats, Floats]:
@@ -84,15 +105,20 @@ def foresee(record: Residuals, now: Outlook, lead_s: Floats) -> tuple[Floats, Fl
     mean over 10 s. Columns LEAD and PEAK are NaN where the lead time is not known.
     """
     horizons_s = _horizons(lead_s)
-    columns = Outlook(*(part[:, None] for part in now))
+    columns = _as_columns(now)
     mean = arrivals.mean_rps(columns, horizons_s)
-    deviation = arrivals.deviation_rps(mean, columns.dispersion, _width(horizons_s))
-    quantiles = (mean[..., None] + record.margin * deviation[..., None]).clip(min=0)
+    width_s = _width(horizons_s)
+    margin = record.margin * _deviation(columns, width_s)[..., None]
+    quantiles = _rate(_root(mean, width_s)[..., None] + margin, width_s[..., None])
     peaks = np.repeat(quantiles[:, TEN : TEN + 1, :], 6, axis=1)
     longer = (lead_s > PEAK_S)[:, None]
     largest = np.maximum(quantiles[:, PEAK], quantiles[:, LEAD])
     peaks[:, LEAD] = np.where(longer, largest, quantiles[:, TEN])
     return mean, quantiles, peaks
+
+
+def _as_columns(outlook: Outlook) -> Outlook:
+    return Outlook(*(part[:, None] for part in outlook))
 
 
 def _horizons(lead_s: Floats) -> Floats:
@@ -106,6 +132,32 @@ def _width(horizons_s: Floats) -> Floats:
     width = horizons_s.copy()
     width[:, PEAK] = np.minimum(width[:, PEAK], PEAK_S)
     return width
+
+
+def _root(rate_rps: Floats, width_s: Floats) -> Floats:
+    """Return the square root of a mean rate over `width_s`, and of 3/8 of an arrival more.
+
+    Its deviation hardly depends on the rate (Anscombe, 1948): a forecast of almost nothing that
+    turned out wrong does not make those of much uncertain by as many times as it was wrong.
+    """
+    root: Floats = np.sqrt(rate_rps + 0.375 / width_s)
+    return root
+
+
+def _rate(root: Floats, width_s: Floats) -> Floats:
+    """Undo `_root`; what lies below the root of no arrival is none."""
+    rate: Floats = (root.clip(min=0) ** 2 - 0.375 / width_s).clip(min=0)
+    return rate
+
+
+def _deviation(seen: Outlook, width_s: Floats) -> Floats:
+    """Return the standard deviation to expect of the root of a mean rate over `width_s`.
+
+    The rate's variance is dispersion x rate / seconds, both for the window and for what the level
+    is worth. The root's slope is 1 / (2 root), so its variance is that over 4 x rate.
+    """
+    deviation: Floats = np.sqrt(seen.dispersion * (1 / width_s + 1 / seen.worth_s)) / 2
+    return deviation
 
 
 def _actuals(counts: Floats, early: Floats, steps: Ints) -> Floats:
@@ -130,15 +182,16 @@ def _actuals(counts: Floats, early: Floats, steps: Ints) -> Floats:
 def _margins(ended: Floats, lead_s: Floats) -> Floats:
     """Return the deviations from the mean to each quantile, (models, 6, quantiles)."""
     lead_s = np.nan_to_num(lead_s, nan=0.0)
+    cautious = np.tile(CAUTION * NORMAL[0], (len(ended), 6, 1))
+    cautious[:, PEAK] = CAUTION * NORMAL[lead_s.astype(np.int64)]
     ordered = np.sort(ended, axis=2)  # NaN last
     n = (~np.isnan(ended)).sum(axis=2)[..., None]
     # The conformal rank: of n + 1 exchangeable residuals, the next is below it with chance p.
     rank = np.ceil((n + 1) * QUANTILES - 1e-9).astype(np.int64)
     measured = np.take_along_axis(ordered, (np.minimum(rank, n) - 1).clip(min=0), axis=2)
-    # The largest of k disjoint windows, by the union bound: k exp(-x^2 / 2) = exp(-z^2 / 2).
-    cautious = np.broadcast_to(NORMAL, measured.shape).copy()
-    windows = (lead_s / PEAK_S).clip(min=1)
-    cautious[:, PEAK] = np.sqrt(NORMAL**2 + 2 * np.log(windows)[:, None])
-    enough = np.maximum(ENOUGH, ENOUGH_WINDOWS * np.nan_to_num(_horizons(lead_s)))[..., None]
-    trusted = (n >= enough) & (rank <= n)
-    return np.where(trusted, measured, np.fmax(measured, cautious))
+    enough = np.maximum(ENOUGH, ENOUGH_WINDOWS * _horizons(lead_s))[..., None]
+    part = np.minimum(n / enough, 1.0)
+    margins: Floats = part * np.where(n > 0, measured, 0.0) + (1 - part) * cautious
+    # The largest residual is no bound for what the record is too short to hold.
+    np.maximum(margins, cautious, out=margins, where=rank > n)
+    return margins

@@ -36,6 +36,7 @@ BATCH_SUMS = (
 )
 # The lead time as a horizon moves in steps, so that its record of errors stays one record.
 LEAD_STEP_S = 5
+GAP_MS = 1000  # a tick overdue by more leaves a gap: when its arrivals came, nobody knows
 
 T = TypeVar("T", bound=tuple[Any, ...])
 
@@ -178,10 +179,18 @@ def lead_s(source: Source, policy: Policy) -> Floats:
 
 
 def _arrive(seen: Source, before: Source, grown: Floats, policy: Policy) -> Source:
-    """Count arrivals into the seconds that the tick spans, evenly, closing those that are over."""
+    """Count arrivals into the seconds that the tick spans, evenly, closing those that are over.
+
+    No forecast is judged by what came in a gap, nor any that was made in one. Where a counter was
+    started again in it, what came is not known at all.
+    """
     start_ms, end_ms = before.at_ms, seen.at_ms
     state, record = before.arrivals, before.record
     horizon_s = lead_s(seen, policy)
+    gap = end_ms > before.next_by_ms + GAP_MS
+    if gap:
+        change = pick(seen.values - before.values, seen.columns.of_model[series.ARRIVALS])
+        grown = np.where(change < 0, np.nan, grown)
     # After a long silence, what lies before the window is forgotten all the same.
     first = max(start_ms // 1000, end_ms // 1000 - WINDOW_S)
     for second in range(first, end_ms // 1000 + 1):
@@ -192,9 +201,12 @@ def _arrive(seen: Source, before: Source, grown: Floats, policy: Policy) -> Sour
         if second < end_ms // 1000:
             early_count = state.early
             state = arrivals.close_second(state)
-            # The fast estimate is still that of the tick before: a forecast sees no future.
-            outlook = arrivals.outlook(state, 0.0)
-            record = residuals.close_second(record, state, early_count, outlook, horizon_s)
+            if not gap:
+                # The fast estimate is still that of the tick before: a forecast sees no future.
+                outlook = arrivals.outlook(state, 0.0)
+                record = residuals.close_second(record, state, early_count, outlook, horizon_s)
+    if gap:
+        record = residuals.skip_gap(record)
     return seen._replace(arrivals=arrivals.see(state, grown, end_ms - start_ms), record=record)
 
 

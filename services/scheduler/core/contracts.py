@@ -70,8 +70,13 @@ class State(NamedTuple):
 
     models: tuple[str, ...]  # M
     theta: Floats  # M, as published
-    target: Ints  # M: replicas, as published
+    theta_said: Floats  # M, as last explained
+    target: Ints  # M: replicas, as published; -1: never
     low_since_ms: Ints  # M: since when fewer would do; -1: they would not
+    recent_rps: Floats  # M: demand of late, at its largest
+    mean_rps: Floats  # M: and in the mean
+    lasting_rps: Floats  # M: and at its least since the last placement
+    demand_ms: Ints  # M: when these three were last brought up to date
     held: Bools  # M: for want of data, and this has been said
     short: Bools  # M: the fleet is too small, and this has been said
     replicas: tuple[str, ...]  # R, all there are or will be
@@ -99,14 +104,31 @@ class Decision(NamedTuple):
 
 def initial_state() -> State:
     """Return the state before the first tick ever."""
-    none = np.zeros(0, np.int64)
-    nothing = np.zeros(0)
-    never = np.zeros(0, np.bool_)
+    reals, whole, flags = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.bool_)
     return State(
-        *((), nothing, none, none, never, never),
-        *((), none, none, nothing, nothing, none),
-        *((), (), never, none),
-        *((), none),
+        models=(),
+        theta=reals,
+        theta_said=reals,
+        target=whole,
+        low_since_ms=whole,
+        recent_rps=reals,
+        mean_rps=reals,
+        lasting_rps=reals,
+        demand_ms=whole,
+        held=flags,
+        short=flags,
+        replicas=(),
+        room=whole,
+        batch_size=whole,
+        wait_ms=reals,
+        serving_share=reals,
+        concurrency=whole,
+        moves=(),
+        move_ids=(),
+        move_is_drain=flags,
+        move_since_ms=whole,
+        barred=(),
+        barred_until_ms=whole,
     )
 
 

@@ -14,7 +14,6 @@ from services.scheduler.core.batches import capacity_rps, largest_within
 from services.scheduler.core.contracts import (
     Bools,
     Decision,
-    Floats,
     Ints,
     Observation,
     State,
@@ -22,7 +21,13 @@ from services.scheduler.core.contracts import (
 )
 from services.scheduler.core.demand import Demand, demand_of
 from services.scheduler.core.explain import Facts, explanations
-from services.scheduler.core.placement import Move, drains, loads, nominal_capacity_rps
+from services.scheduler.core.placement import (
+    Move,
+    drains,
+    loads,
+    nominal_capacity_rps,
+    reporting,
+)
 from services.scheduler.core.policy import Policy
 from services.scheduler.core.replicas import Replicas, replicas_of, settle_moves
 from services.scheduler.core.shares import Shares, shares_of
@@ -33,6 +38,7 @@ class _Placed(NamedTuple):
     """What the placement loop did; nothing on most ticks."""
 
     targets: Targets | None
+    target: Ints  # of these, what there is or will be: replicas, and places for more
     moves: tuple[Move, ...]
     short: Bools
 
@@ -44,10 +50,11 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
     Raises nothing: messages were validated on their way in.
     """
     before = settle_moves(_carried(state, seen, policy), seen, policy)
-    demand = demand_of(seen, policy)
+    demand = demand_of(before, seen, policy)
     replicas = replicas_of(before, seen, policy)
-    placed = _Placed(None, (), before.short)
-    if seen.tick % policy.placement_every_ticks == 0:
+    placed = _Placed(None, before.target, (), before.short)
+    blind = not reporting(seen, policy).any()
+    if seen.tick % policy.placement_every_ticks == 0 and not blind:
         placed = _place(before, seen, demand, replicas, policy)
         before = _with_moves(before, placed.moves, seen)
         replicas = replicas_of(before, seen, policy)
@@ -57,15 +64,19 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
         theta_now = theta.corrected(before.theta, measured, policy)
     limit = _memory_limit(seen, replicas)
     shares = shares_of(seen, demand, replicas, limit, policy)
-    after = _after(before, demand, replicas, shares, placed, theta_now)
+    after = _after(before, seen, demand, replicas, shares, placed)._replace(
+        theta=theta_now,
+        theta_said=theta.said(before.theta_said, theta_now, policy),
+        held=~demand.known | blind,
+    )
     commands = _commands(before, seen, replicas, shares, placed)
     ids: dict[tuple[str, str], tuple[str, ...]] = {}
     for command in commands:
         key = ("batch" if isinstance(command, SetBatch) else "scale", command.model)
         ids[key] = (*ids.get(key, ()), command.id)
     facts = Facts(
-        *(before, seen, demand, replicas, shares, limit, theta_now),
-        *(placed.targets, placed.moves, placed.short, ids),
+        *(before, after, seen, demand, replicas, shares, limit),
+        *(placed.targets, placed.moves, ids),
     )
     tables = _tables(state, after, replicas, seen)
     return Decision(after, commands, tables, explanations(facts, policy))
@@ -78,8 +89,13 @@ def _carried(state: State, seen: Observation, policy: Policy) -> State:
     return state._replace(
         models=seen.models,
         theta=np.append(state.theta, policy.theta_initial)[was],
+        theta_said=np.append(state.theta_said, policy.theta_initial)[was],
         target=np.append(state.target, -1)[was],
         low_since_ms=np.append(state.low_since_ms, -1)[was],
+        recent_rps=np.append(state.recent_rps, 0.0)[was],
+        mean_rps=np.append(state.mean_rps, 0.0)[was],
+        lasting_rps=np.append(state.lasting_rps, np.inf)[was],
+        demand_ms=np.append(state.demand_ms, 0)[was],
         held=np.append(state.held, False)[was],
         short=np.append(state.short, False)[was],
     )
@@ -106,7 +122,10 @@ def _place(
         policy.moves_max - len(leaving),
         policy,
     )
-    return _Placed(targets, (*leaving, *coming), short)
+    count = [len(replicas.of(m)) for m in range(len(seen.models))]
+    found = [sum(move.model == model for move in coming) for model in seen.models]
+    target = np.minimum(targets.target, np.add(count, found))
+    return _Placed(targets, target, (*leaving, *coming), short)
 
 
 def _reserved(replicas: Replicas) -> Ints:
@@ -146,18 +165,21 @@ def _with_moves(state: State, moves: tuple[Move, ...], seen: Observation) -> Sta
 
 def _after(
     before: State,
+    seen: Observation,
     demand: Demand,
     replicas: Replicas,
     shares: Shares,
     placed: _Placed,
-    theta_now: Floats,
 ) -> State:
     targets = placed.targets
+    lasting_rps = demand.lasting_rps if targets is None else demand.now_rps
     return before._replace(
-        theta=theta_now,
-        target=before.target if targets is None else targets.target,
+        target=placed.target,
         low_since_ms=before.low_since_ms if targets is None else targets.low_since_ms,
-        held=~demand.known,
+        recent_rps=np.where(demand.known, demand.recent_rps, before.recent_rps),
+        mean_rps=np.where(demand.known, demand.mean_rps, before.mean_rps),
+        lasting_rps=np.where(demand.known, lasting_rps, before.lasting_rps),
+        demand_ms=np.where(demand.known, seen.now_ms, before.demand_ms),
         short=placed.short,
         replicas=replicas.names,
         room=replicas.room,
@@ -183,11 +205,10 @@ def _commands(
         )
         for position, move in enumerate(placed.moves)
     ]
-    if placed.targets is not None:
-        for m in np.flatnonzero(placed.targets.target != before.target).tolist():
-            target = int(placed.targets.target[m])
-            command = ScaleModel(id=_id(seen, len(commands)), model=seen.models[m], replicas=target)
-            commands.append(command)
+    for m in np.flatnonzero(placed.target != before.target).tolist():
+        target = int(placed.target[m])
+        command = ScaleModel(id=_id(seen, len(commands)), model=seen.models[m], replicas=target)
+        commands.append(command)
     changed = (shares.concurrency >= 0) & (
         (shares.batch_size != replicas.batch_size)
         | (shares.wait_ms != replicas.wait_ms)

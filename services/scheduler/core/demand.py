@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from services.scheduler.core.contracts import QUANTILES, Bools, Floats, Observation
+from services.scheduler.core.contracts import QUANTILES, Bools, Floats, Observation, State
 from services.scheduler.core.policy import Policy
 
 
@@ -13,24 +13,35 @@ class Demand(NamedTuple):
 
     known: Bools  # the forecast is there and still holds
     now_rps: Floats  # arrivals, and the queue drained in `queue_drain_ms`
-    placed_rps: Floats  # arrivals, and the queue drained by the time a new replica could help
+    # Demand is noisy, most of all by its queue: sized for it anew at each tick, everything would
+    # change at each tick. So it is remembered in two ways, with one half-life.
+    recent_rps: Floats  # the largest `now_rps` of late: follows a rise at once, and fades slowly
+    mean_rps: Floats  # the mean `now_rps` of late
+    # The least since the last placement: a replica cannot help a clump of a tenth of a second.
+    lasting_rps: Floats
     foreseen_rps: Floats  # the quantile of the largest 10 s mean until then; NaN: not foreseen
     median_rps: Floats  # the same at the median: what a guess without caution would be
 
+    @property
+    def placed_rps(self) -> Floats:
+        """What replicas must carry now: the mean of late, or more where more has lasted."""
+        return np.fmax(self.mean_rps, self.lasting_rps)
 
-def demand_of(seen: Observation, policy: Policy) -> Demand:
+
+def demand_of(state: State, seen: Observation, policy: Policy) -> Demand:
     """Return what every model must carry. A queue that is not known counts as empty."""
     known = (seen.next_by_ms >= seen.now_ms) & np.isfinite(seen.arrival_rate_rps)
     lead_ms = _lead_time_ms(seen, policy)
     queue = np.nan_to_num(seen.queue_requests)
-    drain_ms = np.maximum(policy.queue_drain_ms, lead_ms)
     now_rps = seen.arrival_rate_rps + 1000.0 * queue / policy.queue_drain_ms
-    placed_rps = seen.arrival_rate_rps + 1000.0 * queue / drain_ms
+    kept = 0.5 ** (np.maximum(seen.now_ms - state.demand_ms, 0) / policy.demand_half_life_ms)
     quantiles = _at_horizon(seen, lead_ms)
     return Demand(
         known,
         np.where(known, now_rps, np.nan),
-        np.where(known, placed_rps, np.nan),
+        np.where(known, np.maximum(now_rps, kept * state.recent_rps), np.nan),
+        np.where(known, now_rps + kept * (state.mean_rps - now_rps), np.nan),
+        np.where(known, np.minimum(now_rps, state.lasting_rps), np.nan),
         np.where(known, _at_quantile(quantiles, policy.quantile), np.nan),
         np.where(known, quantiles[:, 0], np.nan),
     )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from libs.common.messages import Explanation
-from services.scheduler.core.contracts import Bools, Floats, Ints, Observation, State
+from services.scheduler.core.contracts import Ints, Observation, State
 from services.scheduler.core.demand import Demand
 from services.scheduler.core.placement import Move
 from services.scheduler.core.policy import Policy
@@ -21,15 +21,14 @@ class Facts(NamedTuple):
     """All that a tick found out, as far as a person may ask for it."""
 
     before: State
+    after: State
     seen: Observation
     demand: Demand
     replicas: Replicas
     shares: Shares
     memory_limit: Ints  # R
-    theta: Floats  # M
     targets: Targets | None  # on placement ticks alone
     moves: tuple[Move, ...]
-    short: Bools  # M: no place was found for all that the target asks for
     commands: dict[tuple[str, str], tuple[str, ...]]  # ids by (action, model)
 
 
@@ -43,7 +42,7 @@ def explanations(facts: Facts, policy: Policy) -> tuple[Explanation, ...]:
 
 
 def _hold(m: int, facts: Facts) -> list[Explanation]:
-    held = not facts.demand.known[m]
+    held = bool(facts.after.held[m])
     if held == bool(facts.before.held[m]):
         return []
     seen = facts.seen
@@ -53,19 +52,23 @@ def _hold(m: int, facts: Facts) -> list[Explanation]:
     }
     if not held:
         return [_say(m, facts, "hold", "demand", "a forecast is here: decisions go on", numbers)]
-    had = seen.next_by_ms[m] >= 0
-    what = f"the forecast is {numbers['overdue_ms']:.0f} ms overdue" if had else "no forecast yet"
+    if facts.demand.known[m]:
+        what = "no node says what is on it"
+    elif seen.next_by_ms[m] >= 0:
+        what = f"the forecast is {numbers['overdue_ms']:.0f} ms overdue"
+    else:
+        what = "no forecast yet"
     text = f"{what}: everything stays as it is, and nothing shrinks"
     return [_say(m, facts, "hold", "no_data", text, numbers)]
 
 
 def _scale(m: int, facts: Facts, policy: Policy) -> list[Explanation]:
-    targets, seen, before = facts.targets, facts.seen, facts.before
+    targets, seen, before, after = facts.targets, facts.seen, facts.before, facts.after
     if targets is None:
         return []
     moves = [move for move in facts.moves if move.model == seen.models[m]]
-    target, was = int(targets.target[m]), int(before.target[m])
-    if target == was and not moves and bool(facts.short[m]) == bool(before.short[m]):
+    target, was = int(after.target[m]), int(before.target[m])
+    if target == was and not moves and bool(after.short[m]) == bool(before.short[m]):
         return []
     count = len(facts.replicas.of(m))
     load, each = float(targets.load_rps[m]), float(targets.nominal_rps[m])
@@ -80,7 +83,9 @@ def _scale(m: int, facts: Facts, policy: Policy) -> list[Explanation]:
         "replicas": count,
         "target": target,
         "wanted": targets.wanted[m],
-        # What was rejected: the target of the demand seen now alone, and of a guess at the median.
+        # What was rejected: the target on a larger fleet, the one of the demand seen now alone, and
+        # that of a guess at the median.
+        "target_on_a_larger_fleet": targets.target[m],
         "target_without_forecast": _replicas(facts.demand.placed_rps[m], each),
         "target_at_median": _replicas(facts.demand.median_rps[m], each),
         "cost_gpus": target * seen.gpus[m],
@@ -96,17 +101,17 @@ def _scale(m: int, facts: Facts, policy: Policy) -> list[Explanation]:
     parts += [f"{loads} to load"] * (loads > 0) + [f"{len(moves) - loads} to drain"] * (
         len(moves) > loads
     )
-    if facts.short[m]:
-        parts.append(f"the fleet has no place for {target - count} of them")
+    if after.short[m]:
+        parts.append(f"as the fleet can hold {target} of the {targets.target[m]} wanted")
     text = ", ".join(parts)
     return [_say(m, facts, "scale", _bound(m, facts, targets), text, numbers)]
 
 
 def _bound(m: int, facts: Facts, targets: Targets) -> str:
-    seen, wanted, target = facts.seen, targets.wanted[m], targets.target[m]
+    seen, wanted, target = facts.seen, targets.wanted[m], facts.after.target[m]
     foreseen, now = facts.demand.foreseen_rps[m], facts.demand.placed_rps[m]
     rows = (
-        ("fleet", facts.short[m]),
+        ("fleet", facts.after.short[m]),
         ("replicas_max", wanted > seen.replicas_max[m]),
         ("replicas_min", wanted < seen.replicas_min[m] and target == seen.replicas_min[m]),
         ("no_data", not facts.demand.known[m]),
@@ -130,6 +135,8 @@ def _batch(m: int, facts: Facts, policy: Policy) -> list[Explanation]:
     objective = float(facts.seen.objective_ms[m])
     numbers = {
         "demand_rps": facts.demand.now_rps[m],
+        "demand_recent_rps": facts.demand.recent_rps[m],
+        "demand_mean_rps": facts.demand.mean_rps[m],
         "queue_requests": facts.seen.queue_requests[m],
         "batch_size": batch,
         "batch_size_before": was.batch_size[r],
@@ -149,7 +156,8 @@ def _batch(m: int, facts: Facts, policy: Policy) -> list[Explanation]:
         ("batch_max", batch == facts.seen.batch_max[m]),
     )
     bound = next((name for name, holds in rows if holds), "demand")
-    load = f"{numbers['demand_rps']:.1f} requests/s" if known else "an unknown load"
+    peak = f"up to {numbers['demand_recent_rps']:.1f} requests/s of late"
+    load = peak if known else "an unknown load"
     text = (
         f"batches of up to {batch} (before: {int(was.batch_size[r])}), waiting {wait:.0f} ms, for "
         f"{load}; just missing one batch and taking the next lasts "
@@ -159,7 +167,7 @@ def _batch(m: int, facts: Facts, policy: Policy) -> list[Explanation]:
 
 
 def _theta(m: int, facts: Facts) -> list[Explanation]:
-    now, was = float(facts.theta[m]), float(facts.before.theta[m])
+    now, was = float(facts.after.theta_said[m]), float(facts.before.theta_said[m])
     if now == was:
         return []
     ratio = float(facts.seen.slo_ratio_p98[m])

@@ -59,6 +59,12 @@ def nominal_capacity_rps(seen: Observation, policy: Policy) -> Floats:
     return best
 
 
+def reporting(seen: Observation, policy: Policy) -> Bools:
+    """Return the devices, (devices,), of nodes that say what is on them."""
+    fresh: Bools = seen.now_ms - seen.reported_ms <= policy.fleet_stale_ms
+    return fresh & (seen.memory_free >= 0)
+
+
 def drains(
     target: Ints,
     seen: Observation,
@@ -137,8 +143,7 @@ def _open(
     m: int, places: Ints, useful: Bools, seen: Observation, taken: set[str], policy: Policy
 ) -> Ints:
     """Return the places, (places, width), that model m may take if they have the memory."""
-    fresh = (seen.memory_free >= 0) & (seen.now_ms - seen.reported_ms <= policy.fleet_stale_ms)
-    may = (fresh & useful & _suits(seen)[m])[places].all(axis=1)
+    may = (reporting(seen, policy) & useful & _suits(seen)[m])[places].all(axis=1)
     free = [_load_of(m, seen, place, 1).replica not in taken for place in places]
     chosen: Ints = places[may & np.array(free, np.bool_)]
     return chosen

@@ -20,6 +20,7 @@ class Policy(NamedTuple):
     batch_memory_share: float = 0.5  # of a GPU, the most that one replica's batches may reserve
     share_step: float = 0.1  # serving shares move in such steps, so that noise moves nothing
     queue_drain_ms: int = 1000  # a queue counts as the rate that empties it in this time
+    demand_half_life_ms: int = 15_000  # how fast past demand is forgotten
     standby_grant: int = 4  # replicas beyond those needed that the router may wake by itself
 
     # --- How many replicas
@@ -44,6 +45,7 @@ class Policy(NamedTuple):
     slo_ratio_low: float = 0.7  # and below which it rises
     theta_cut: float = 0.9
     theta_raise: float = 1.03
+    theta_said_step: float = 0.1  # a change of theta by so much, or to a bound, is explained
 
     @property
     def quantile(self) -> float:

@@ -1,6 +1,7 @@
 """The share loop, each tick: batch size and wait, what the router may use, serving or training.
 
-It reacts to the demand of this very tick, in both directions. It moves nothing in or out of memory.
+It reacts to more demand in the very tick that sees it, and to less only as the peak fades. It moves
+nothing in or out of memory.
 """
 
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from services.scheduler.core.replicas import Replicas
 class Shares(NamedTuple):
     """What is to hold from now on: of each replica, R, and of each model, M."""
 
-    batch_size: Ints  # R; those that are not resident keep what they had
+    batch_size: Ints  # R; those that the router may not use keep what they had
     wait_ms: Floats  # R
     serving_share: Floats  # R
     concurrency: Ints  # R: requests it may hold; 0: leave it training; -1: not in the table
@@ -32,7 +33,9 @@ def shares_of(
     """Return how the resident replicas are used. Models without data keep what they have.
 
     The batch is sized for one replica, since the first one fills before the second wakes: for some
-    times the demand, up to what memory and objective allow. `memory_limit` is of each replica.
+    times the largest demand of late, up to what memory and objective allow. A share is what the
+    mean takes: requests that are here always go before training, so a burst needs no more of it.
+    A replica that the router may not use is left as it is. `memory_limit` is of each replica.
     """
     resident = (replicas.stage == RESIDENT) & (replicas.model >= 0)
     members = [np.flatnonzero(resident & (replicas.model == m)) for m in range(len(seen.models))]
@@ -44,11 +47,12 @@ def shares_of(
     limit = np.minimum(np.minimum(memory_limit, latency_limit), _batch_max(seen, replicas))
 
     capacity = batches.capacity_rps(alpha, beta, limit)
-    held = resident & ~known
+    held = resident & ~known & (replicas.concurrency != 0)
     left = _left(seen, replicas, held, policy)
-    filled = first_fit.fill(demand.now_rps, capacity, members, replicas.devices, left)
+    filled = first_fit.fill(demand.recent_rps, capacity, members, replicas.devices, left)
+    usual = first_fit.fill(demand.mean_rps, capacity, members, replicas.devices, left)
 
-    rate = policy.batch_headroom * np.append(demand.now_rps, np.nan)[replicas.model]
+    rate = policy.batch_headroom * np.append(demand.recent_rps, np.nan)[replicas.model]
     need = batches.needed_for(alpha, beta, rate, policy.util_target)
     batch = batches.settled(replicas.batch_size, need, limit)
     # Without data, batches stay; a replica that never had one guesses that it is busy.
@@ -60,16 +64,18 @@ def shares_of(
     wait = batches.wait_ms(
         alpha, beta, batch, meant_rps, budget_ms, policy.wait_share * objective_ms
     )
-    share = _serving_shares(replicas, filled.used, known, resident, len(seen.devices), policy)
-    concurrency = np.full(len(replicas.names), -1, np.int64)
+    granted = np.zeros(len(replicas.names), np.bool_)
     for m, those in enumerate(members):
-        granted = _granted(m, those, demand, filled, replicas, policy)
-        # One batch runs while the next one gathers.
-        concurrency[those] = np.where(granted, 2 * batch[those], 0)
+        granted[those] = _granted(m, those, demand, filled, replicas, policy)
+    share = _serving_shares(replicas, usual.used, known, granted, len(seen.devices), policy)
+    # One that may not be used any more still ends what it holds, in memory that there is.
+    ending = np.where(resident, np.minimum(replicas.batch_size, memory_limit), replicas.batch_size)
+    # One batch runs while the next one gathers.
+    concurrency = np.where(granted, 2 * batch, np.where(resident, 0, -1))
     return Shares(
-        np.where(resident, batch, replicas.batch_size),
-        np.where(resident, wait, replicas.wait_ms),
-        np.where(resident, share, replicas.serving_share),
+        np.where(granted, batch, ending),
+        np.where(granted, wait, replicas.wait_ms),
+        np.where(granted, share, replicas.serving_share),
         concurrency,
         latency_limit,
         filled.needed,
@@ -113,11 +119,11 @@ def _serving_shares(
     replicas: Replicas,
     used: Floats,
     known: Bools,
-    resident: Bools,
+    granted: Bools,
     devices: int,
     policy: Policy,
 ) -> Floats:
-    """Return each replica's part of its GPUs while training waits; at most 1 over any GPU.
+    """Return the parts of their GPUs, at most 1 over any, that those granted get before training.
 
     A replica expected to be as full as the utilisation target allows gets all; one that stands by
     gets nothing, and so trains until the router wakes it. A share falls only by two steps or more.
@@ -128,7 +134,7 @@ def _serving_shares(
     keep = (used > 0) & (current >= need) & (current - need < 2 * step - 1e-9)
     share = np.where(keep | ~known, current, np.minimum(need, 1.0))
     left = [1.0] * devices + [1.0]
-    for r in np.flatnonzero(resident):
+    for r in np.flatnonzero(granted):
         places = [d for d in replicas.devices[r].tolist() if d >= 0]
         share[r] = max(0.0, round(min(share[r], *(left[d] for d in places)), 6))
         for d in places:

@@ -18,7 +18,7 @@ from services.scheduler.core.replicas import Replicas
 class Targets(NamedTuple):
     """The placement loop's answer, (models,), and how it came about."""
 
-    target: Ints
+    target: Ints  # were there place for all
     wanted: Ints  # for the load alone, before any bound
     low_since_ms: Ints
     load_rps: Floats  # what the target was made for; NaN: not known

@@ -21,3 +21,10 @@ def corrected(theta: Floats, slo_ratio_p98: Floats, policy: Policy) -> Floats:
     # Four digits: what the table shows is what the next tick multiplies.
     moved = np.round(np.clip(theta * factor, policy.theta_min, policy.theta_max), 4)
     return np.where(factor == 1.0, theta, moved)
+
+
+def said(before: Floats, theta: Floats, policy: Policy) -> Floats:
+    """Return the theta last explained: anew at a bound, or a good step from the one `before`."""
+    at_bound = (theta <= policy.theta_min) | (theta >= policy.theta_max)
+    far = np.abs(theta - before) >= policy.theta_said_step * before - 1e-9
+    return np.where(at_bound | far, theta, before)
