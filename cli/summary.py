@@ -9,14 +9,18 @@ from cli.recording import Recording
 from cli.stack import Progress
 from cli.top import last_decisions, replicas
 
+# A decision is said while it is news; older ones stand in the report and on the bus.
+FRESH_MS = 5000
+
 
 def progress_line(recording: Recording, progress: Progress, phase: str) -> str:
     """Say in one line how far a run is: what was sent, how it ended, replicas, last decision."""
     ends = Counter(end.status for end in recording.ends.values())
     view = recording.view
     held = " ".join(f"{name} {replicas(view, name)}" for name in sorted(view.models))
-    decided = last_decisions(view, "scale") or last_decisions(view, "batch")
-    said = f" | {decided[0].text}" if decided else ""
+    decided = [*last_decisions(view, "scale"), *last_decisions(view, "batch")]
+    fresh = [why.text for why in decided if why.at_ms >= view.tick_at_ms - FRESH_MS]
+    said = f" | {fresh[0]}" if fresh else ""
     # The load tells of its sends each second, and some of them have ended since.
     sent = max(progress.total, ends.total())
     return (
