@@ -128,12 +128,18 @@ def _devices(view: View) -> Table:
             ]
             table.add_row(
                 f"{node}/{gpu.gpu}",
-                _percent(totals.rate_per_s(series.GPU_BUSY_SERVING_S, 4_000)),
-                _percent(totals.rate_per_s(series.GPU_BUSY_TRAINING_S, 4_000)),
+                _percent(_busy(totals, series.GPU_BUSY_SERVING_S)),
+                _percent(_busy(totals, series.GPU_BUSY_TRAINING_S)),
                 f"{used / GIB:.0f} of {gpu.memory_bytes_total / GIB:.0f} GiB",
                 ", ".join(held) or "-",
             )
     return table
+
+
+def _busy(totals: Totals, metric: str) -> float | None:
+    """Return the busy share of late; work counts when it ends, so a long batch may exceed it."""
+    share = totals.rate_per_s(metric, 4_000)
+    return None if share is None else min(1.0, share)
 
 
 def _decisions(view: View) -> Text:
