@@ -105,10 +105,11 @@ def produce(
         from cli.produce import outgoing, send_one, topic_named
 
         named = topic_named(topic)
-        lines = [message] if message is not None else sys.stdin
+        # A typed message is checked before a broker is sought; those from stdin as they come.
+        checked = [outgoing(named, message, key=key, raw=raw)] if message is not None else None
+        piped = (outgoing(named, line, key=key, raw=raw) for line in filter(str.strip, sys.stdin))
         async with connect(kafka_section(), "produce") as bus:
-            for line in filter(str.strip, lines):
-                sent = outgoing(named, line, key=key, raw=raw)
+            for sent in checked or piped:
                 typer.echo(f"{topic} {await send_one(bus, named, sent)}, key {sent.key!r}")
 
     _run(send)

@@ -16,6 +16,9 @@ from libs.common.settings import KafkaSection, Settings
 from libs.common.telemetry import Health
 from libs.common.wire import Origin
 
+# Services wait for a broker for minutes; a person at a terminal would rather be told.
+PATIENCE_S = 30.0
+
 
 def kafka_section(servers: str | None = None) -> KafkaSection:
     """Return the settings of the bus, at `servers` where given.
@@ -24,6 +27,8 @@ def kafka_section(servers: str | None = None) -> KafkaSection:
         SettingError: a variable is wrong.
     """
     section = settings.load(Settings).kafka
+    if "start_timeout_s" not in section.model_fields_set:
+        section = section.model_copy(update={"start_timeout_s": PATIENCE_S})
     return section if servers is None else section.model_copy(update={"bootstrap_servers": servers})
 
 
@@ -48,12 +53,12 @@ async def apply_topics(section: KafkaSection) -> list[str]:
 
 
 def _say_plainly() -> None:
-    """Show warnings of the adapter as lines for people, and nothing else of it."""
+    """Show what the adapter waits for and warns of as lines for people."""
     # A broker that is away makes the client library log each attempt, over the live view.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[_plain],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 
