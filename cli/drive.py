@@ -15,6 +15,7 @@ from cli.session import Session
 from cli.stack import EXECUTOR, Load, Progress
 from cli.summary import progress_line
 from cli.top import render
+from libs.common import series
 
 DRAIN_S = 60.0
 STARTS_WITHIN_S = 30.0
@@ -102,7 +103,8 @@ class Drive:
     def _sampled_until(self, window: Window) -> bool:
         """Return whether every device has told of the whole window."""
         devices = self._session.recording.view.devices.values()
-        return all(device.recent[-1][0] >= window.end_ms for device in devices)
+        fleet = [device for device in devices if series.GPU_SERVING_S in device.values]
+        return all(device.recent[-1][0] >= window.end_ms for device in fleet)
 
     async def _step(self, load: Load, window: Window, live: Live | None, phase: str) -> None:
         await self._session.follower.read_for(REFRESH_S)

@@ -13,7 +13,7 @@ from libs.common.wire import JSON, Origin, describe, encode
 
 READ_BACK_WITHIN_S = 5.0
 # The field of a contract that is its record's key, where it is not named as the topic table has it.
-KEY_FIELDS = ("request_id", "order_id", "command_id", "device", "node", "model", "item", "name")
+KEY_FIELDS = ("item", "request_id", "order_id", "command_id", "device", "node", "model", "name")
 
 
 def topic_named(name: str) -> Topic:

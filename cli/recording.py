@@ -107,6 +107,7 @@ class Recording:
                 {
                     device: Sampled(totals.recent[-1][0], dict(totals.values))
                     for device, totals in view.devices.items()
+                    if series.GPU_SERVING_S in totals.values  # a real GPU beside us is not ours
                 },
                 frozenset(
                     f"{node.node}/{gpu}"

@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 # Ids and names travel in keys, headers, labels and file names, so they are short and printable.
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
+# `model@node:0+1` holds two names, so it may be longer than either.
+ReplicaName = Annotated[
+    str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[\x21-\x7e]+$")
+]
 EpochMs = Annotated[int, Field(ge=0, lt=1 << 53)]
 Bytes = Annotated[int, Field(ge=0, lt=1 << 53)]
 Positive = Annotated[float, Field(gt=0)]
@@ -69,7 +73,7 @@ class LoadTime(Message):
     """The parts of a load time that belong to the model; bandwidth belongs to the node."""
 
     image_s: Annotated[float, Field(ge=0)] = 0.0
-    bytes: Bytes = 0
+    bytes: Bytes = 0  # read from the node's disk; 0: as many as the weights take
     compile_s: Annotated[float, Field(ge=0)] = 0.0
 
 
@@ -136,7 +140,7 @@ class GpuState(Message):
 class ReplicaState(Message):
     """One replica of a `FleetState`: resident or on its way in or out."""
 
-    replica: Name  # model@node:0+1
+    replica: ReplicaName  # model@node:0+1
     model: Name
     gpus: tuple[int, ...]
     state: Literal["loading", "resident", "draining"]
@@ -167,7 +171,7 @@ class PlaceReplica(Message):
     """Topic `commands.placement`, keyed by node. Load, drain or unload one replica."""
 
     id: Name
-    replica: Name
+    replica: ReplicaName
     model: Name
     node: Name
     gpus: tuple[int, ...] = Field(min_length=1)
@@ -178,7 +182,7 @@ class SetBatch(Message):
     """Topic `commands.batch`, keyed by model. How one replica forms batches and shares its GPU."""
 
     id: Name
-    replica: Name
+    replica: ReplicaName
     model: Name
     batch_size: Annotated[int, Field(ge=1)]
     wait_ms: Annotated[float, Field(ge=0)]
@@ -197,7 +201,7 @@ class Ack(Message):
 class Route(Message):
     """One replica of a `RoutingTable`."""
 
-    replica: Name
+    replica: ReplicaName
     concurrency: Annotated[int, Field(ge=0)]  # requests it may hold at once; 0: leave it training
 
 

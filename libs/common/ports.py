@@ -37,7 +37,7 @@ class Outgoing(NamedTuple):
 
     topic: str
     key: str
-    value: bytes
+    value: bytes | None  # None: a tombstone, which removes the key from a compacted topic
     headers: Mapping[str, bytes] = {}
     partition: int | None = None  # None: by the key, as every Kafka client does
 

@@ -12,8 +12,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
 from typing import Any, cast
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import structlog
 from prometheus_client import Counter, make_wsgi_app
@@ -118,9 +119,13 @@ def serve_http(health: Health, host: str, port: int) -> int:
         start_response(status, [("Content-Type", "application/json")])
         return [json.dumps({"ready": not missing, "missing": missing}).encode() + b"\n"]
 
-    server = make_server(host, port, app, handler_class=_Quiet)
+    server = make_server(host, port, app, server_class=_Server, handler_class=_Quiet)
     threading.Thread(target=server.serve_forever, name="telemetry", daemon=True).start()
     return int(server.server_address[1])
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True  # one client that says nothing must not keep the others waiting
 
 
 class _Quiet(WSGIRequestHandler):

@@ -24,6 +24,9 @@ from libs.common.topics import BY_NAME, DEAD_LETTERS, Topic
 
 JSON = b"application/json"
 PROTOBUF = b"application/protobuf"
+# More than any message that a broker takes by default. On a broker that takes larger ones, a dead
+# letter is cut here and says how long it was: one that cannot be written would stop its stream.
+DEAD_LETTER_BYTES = 1_500_000
 
 M = TypeVar("M", bound=Message)
 P = TypeVar("P", bound=Protobuf)
@@ -129,7 +132,11 @@ def dead_letter(record: Record, reason: str, origin: Origin) -> Outgoing:
         "dead-offset": str(record.offset).encode(),
         "dead-by": origin.uri.encode(),
     }
-    return Outgoing(DEAD_LETTERS.name, record.topic, record.value or b"", headers)
+    value = record.value or b""
+    if len(value) > DEAD_LETTER_BYTES:
+        headers["dead-bytes"] = str(len(value)).encode()
+        value = value[:DEAD_LETTER_BYTES]
+    return Outgoing(DEAD_LETTERS.name, record.topic, value, headers)
 
 
 def _rfc3339(at_ms: int) -> bytes:

@@ -90,7 +90,7 @@ class Router:
             left.discard(route.replica)
             if route.replica in self._fleet.replicas:
                 self._fleet.set_concurrency(route.replica, route.concurrency)
-        for name in left & self._fleet.replicas.keys():
+        for name in sorted(left & self._fleet.replicas.keys()):
             self._fleet.set_concurrency(name, 0)
         self._tables[table.model] = table
         return True

@@ -48,7 +48,7 @@ POLL_S = 1.0
 # How late a turn may come that nothing from the bus calls for. It delays a result, not its latency.
 TURN_MS = 5
 SECOND_MS = 1000
-# In this order, so that a leader is known before its commands, and a replica before its batch size.
+# What is written at one moment is taken in this order: a replica before its batch size.
 COMMANDS: dict[str, type[ScaleModel] | type[PlaceReplica] | type[SetBatch]] = {
     COMMANDS_SCALING.name: ScaleModel,
     COMMANDS_PLACEMENT.name: PlaceReplica,
@@ -107,8 +107,6 @@ class Executor:
 
     async def _take_registry(self, reader: Reader) -> None:
         while True:
-            # What stood there before we came is in force, whichever leader wrote it.
-            from_before = not reader.caught_up()
             records = await reader.poll(POLL_S)
             models = [r for r in records if r.topic == REGISTRY_MODELS.name]
             written = [r for r in models if r.value is not None]
@@ -118,28 +116,28 @@ class Executor:
                 if record.offset in specs:
                     self.router.register(specs[record.offset])
                 elif record.value is None and record.key is not None:
-                    self.router.forget(record.key.decode())
+                    self.router.forget(record.key.decode(errors="replace"))
             tables = [r for r in records if r.topic == ROUTING_TABLE.name and r.value is not None]
             for _, table in await sift(tables, RoutingTable, self._bus, self._origin):
-                if table.epoch < self._orders.epoch and not from_before:
+                if not self.router.follow(table):
                     telemetry.STALE.labels(ROUTING_TABLE.name).inc()
-                else:
-                    self.router.follow(table)
             self._registry_read = self._registry_read or reader.caught_up()
             self._turn()
 
     async def _take_from_scheduler(self, reader: Reader) -> None:
         while True:
             records = await reader.poll(POLL_S)
-            for record in records:
+            # In the order of their writing: what an old leader committed before the claim of the
+            # next is in force, and would be refused after it.
+            for record in sorted(records, key=_when_written):
                 if record.topic == SCHEDULER_LEADER.name:
                     self._orders.saw_leader(record.offset)
                 elif record.topic == SCHEDULER_TICKS.name:
                     self._saw_tick(record)
-            for topic, contract in COMMANDS.items():
-                written = [record for record in records if record.topic == topic]
-                for record, command in await sift(written, contract, self._bus, self._origin):
-                    await self._take_command(record, command)
+                else:
+                    contract = COMMANDS[record.topic]
+                    for _, command in await sift([record], contract, self._bus, self._origin):
+                        await self._take_command(record, command)
 
     async def _take_command(
         self, record: Record, command: ScaleModel | PlaceReplica | SetBatch
@@ -295,3 +293,8 @@ class Executor:
         now_ms = self._clock.now_ms()
         devices = self._spec.devices()
         self._outbox.put([outgoing.device(one, self._origin, now_ms) for one in devices])
+
+
+def _when_written(record: Record) -> tuple[int, int]:
+    place = list(COMMANDS).index(record.topic) if record.topic in COMMANDS else len(COMMANDS)
+    return record.timestamp_ms, place

@@ -121,6 +121,7 @@ class Predictor:
                 del self._layouts[next(iter(self._layouts))]
         elif record.topic == REGISTRY_MODELS.name:
             model = None if gone else wire.decode_json(record, ModelSpec)
+            name = name if model is None else model.name
             self._registry = registry.with_model(self._registry, name, model)
         else:
             device = None if gone else wire.decode_json(record, DeviceSpec)

@@ -6,8 +6,10 @@ own event loop: `faust.Worker` would bring its own logging, signals and web page
 """
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import faust
@@ -144,7 +146,7 @@ def _record(message: Any) -> Record:
         message.offset,
         message.key,
         message.value,
-        dict(message.headers or ()),
+        {name: value or b"" for name, value in dict(message.headers or ()).items()},
         int(message.timestamp * 1000),
     )
 
@@ -160,6 +162,7 @@ def _faust_app(settings: KafkaSection) -> faust.App:
         topic_partitions=METRICS_SAMPLES.partitions,
         web_enabled=False,
         store="memory://",
+        datadir=Path(tempfile.gettempdir()) / "plimsoll-faust",  # made at the start, never used
         processing_guarantee="at_least_once",  # its exactly_once does not hold
         stream_wait_empty=False,  # or a rebalance waits for records in flight
         broker_session_timeout=SESSION_S,

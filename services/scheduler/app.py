@@ -103,7 +103,8 @@ class Scheduler:
         tick_ms = self._settings.tick_ms
         grid_ms = self._clock.now_ms() // tick_ms * tick_ms
         while True:
-            grid_ms = max(grid_ms + tick_ms, self._clock.now_ms() // tick_ms * tick_ms)
+            on_grid_ms = self._clock.now_ms() // tick_ms * tick_ms
+            grid_ms = max(min(grid_ms, on_grid_ms) + tick_ms, on_grid_ms)  # a clock may be set back
             await self._clock.sleep_until_ms(grid_ms)
             await self._until_covered(grid_ms)
             now_ms = self._clock.now_ms()

@@ -59,7 +59,11 @@ class View:
 
     def seen_until_ms(self, now_ms: int) -> int:
         """Return the least, over the forecasts that hold, of the newest sample in each; 0: none."""
-        live = [f.newest_sample_ms for f in self.forecasts.values() if f.next_by_ms >= now_ms]
+        live = [
+            forecast.newest_sample_ms
+            for name, forecast in self.forecasts.items()
+            if name in self.models and forecast.next_by_ms >= now_ms
+        ]
         return min(live, default=0)
 
     async def _follow(self, topics: tuple[Topic, ...], start: Start) -> None:
@@ -73,7 +77,7 @@ class View:
     async def _take(self, records: list[Record]) -> None:
         for record in records:
             topic = BY_NAME[record.topic]
-            if not record.value:
+            if record.value is None:
                 self._forget(topic, (record.key or b"").decode(errors="replace"))
                 continue
             try:

@@ -20,6 +20,7 @@ from libs.common.messages import (
     InventoryOrder,
     LeaderClaim,
     ModelSpec,
+    PlaceReplica,
 )
 from libs.common.ports import Outgoing, Record
 from libs.common.topics import INFERENCE_REQUESTS, LOAD_FORECASTS, METRICS_SAMPLES, TOPICS
@@ -222,3 +223,18 @@ def test_the_generated_code_is_that_of_the_proto_file(tmp_path: Path) -> None:
     assert protoc.main(arguments) == 0
     made = (tmp_path / "plimsoll_pb2.py").read_text()
     assert made == (folder / "plimsoll_pb2.py").read_text(), "run `make proto`"
+
+
+def test_a_dead_letter_beyond_what_can_be_written_is_cut_and_says_how_long_it_was() -> None:
+    letter = wire.dead_letter(raw(b"x" * 3_000_000), "not JSON", ORIGIN)
+    assert letter.value is not None
+    assert len(letter.value) == wire.DEAD_LETTER_BYTES
+    assert letter.headers["dead-bytes"] == b"3000000"
+
+
+def test_a_replica_of_the_longest_names_can_be_named() -> None:
+    model, node = "m" * 200, "n" * 200
+    order = PlaceReplica(
+        id="1-2-3", replica=f"{model}@{node}:0", model=model, node=node, gpus=(0,), action="load"
+    )
+    assert order.replica.endswith(":0")

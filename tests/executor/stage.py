@@ -92,7 +92,7 @@ class Stage:
             model=served,
             node=node,
             gpus=tuple(map(int, gpus.split("+"))),
-            action=action,  # type: ignore[arg-type]
+            action=action,
         )
         now_ms = self.clock.now_ms()
         return encode(COMMANDS_PLACEMENT, node, command, TEST, command_id, now_ms)
@@ -137,7 +137,7 @@ class Stage:
     def bus_messages(self, topic: Topic) -> list[Outgoing]:
         """All that was published to a topic, to be published again."""
         return [
-            Outgoing(topic.name, (record.key or b"").decode(), record.value, record.headers)  # type: ignore[arg-type]
+            Outgoing(topic.name, (record.key or b"").decode(), record.value, record.headers)
             for record in self.bus.records(topic)
         ]
 

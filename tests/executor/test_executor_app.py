@@ -312,10 +312,8 @@ async def test_nothing_of_a_deposed_leader_is_acted_on(seen_by: str) -> None:
         await stage.clock.advance(10)
         refused = value("plimsoll_commands_stale_total", topic=COMMANDS_PLACEMENT.name)
         await stage.place("1-9-0", action="unload")
-        await stage.route(("m@n-0:0", 0), tick=99)
         await stage.clock.advance(100)
-        replica = executor.fleet.replicas["m@n-0:0"]
-        assert (replica.state, replica.concurrency) == ("resident", 100)
+        assert executor.fleet.replicas["m@n-0:0"].state == "resident"
         assert value("plimsoll_commands_stale_total", topic=COMMANDS_PLACEMENT.name) == refused + 1
         assert stage.acks()[-1] == ("1-9-0", "failed")
         # The new leader's are.

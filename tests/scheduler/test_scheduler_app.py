@@ -233,7 +233,7 @@ async def test_a_state_of_another_version_is_left_behind_but_ticks_count_on() ->
 async def test_a_model_that_leaves_the_registry_leaves_the_view() -> None:
     async with a_world("a") as world:
         await world.pass_time(400, 10)
-        await world.bus.publish([Outgoing(REGISTRY_MODELS.name, "chat", b"")])
+        await world.bus.publish([Outgoing(REGISTRY_MODELS.name, "chat", None)])
         await world.pass_time(2400, 10)
         (order,) = world.of(COMMANDS_PLACEMENT)
         assert b'"drain"' in (order.value or b"")

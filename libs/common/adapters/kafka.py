@@ -183,7 +183,7 @@ class KafkaReader:
                 message.offset,
                 message.key,
                 message.value,
-                dict(message.headers),
+                {name: value or b"" for name, value in message.headers},  # Kafka allows null
                 message.timestamp,
             )
             for place, messages in batches.items()
@@ -206,8 +206,10 @@ class KafkaReader:
         """
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
-            with contextlib.suppress(KafkaError, TimeoutError):
+            try:
                 self._trouble = await asyncio.wait_for(self._find_trouble(), WATCH_EVERY_S)
+            except (KafkaError, TimeoutError):
+                self._trouble = None
 
     async def _find_trouble(self) -> str | None:
         places = self._consumer.assignment()

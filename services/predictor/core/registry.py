@@ -65,5 +65,6 @@ def priors(registry: Registry, pairs: tuple[Pair, ...]) -> Priors:
         law, load = spec.law[kind], spec.load
         out[:3, row] = law.alpha_ms, law.beta_ms, spec.batch_max
         if kind in bandwidth:
-            out[3, row] = 1000 * (load.image_s + load.bytes / bandwidth[kind] + load.compile_s)
+            size = load.bytes or spec.weights_bytes
+            out[3, row] = 1000 * (load.image_s + size / bandwidth[kind] + load.compile_s)
     return Priors(out[:2], out[2], out[3])

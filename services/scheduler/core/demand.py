@@ -51,7 +51,7 @@ def _lead_time_ms(seen: Observation, policy: Policy) -> Floats:
     # The slowest type decides, since a new replica may end up there; -1 makes NaN lose.
     known = np.nan_to_num(seen.lead_time_ms, nan=-1.0)
     slowest = known.max(axis=1, initial=-1.0)
-    return np.where(slowest < 0, policy.lead_time_ms, slowest) + policy.decision_ms
+    return np.where(slowest < 0, policy.lead_time_ms, slowest)
 
 
 def _at_horizon(seen: Observation, lead_ms: Floats) -> Floats:

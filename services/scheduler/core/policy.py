@@ -26,8 +26,7 @@ class Policy(NamedTuple):
     # --- How many replicas
     cost_miss: float = 99.0  # of a GPU's worth of requests missed, against ...
     cost_idle: float = 1.0  # ... that of a GPU which stood by for nothing
-    decision_ms: int = 2000  # from a sample to its placement; it adds to a load time
-    lead_time_ms: int = 30_000  # where no load time is known yet
+    lead_time_ms: int = 30_000  # from a sample to a resident replica, where it is not known yet
     shrink_hold_ms: int = 60_000  # a target must have been too high for so long before it falls
     moves_max: int = 8  # loads and drains ordered in one placement tick
     move_timeout_ms: int = 10_000  # an order that shows no effect for so long is forgotten
