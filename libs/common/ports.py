@@ -122,6 +122,10 @@ class Reader(Protocol):
 class GroupReader(Reader, Protocol):
     """A reader that shares its topics' partitions with the other members of its group."""
 
+    def hold(self, held: bool) -> None:
+        """Say that messages are left unread on purpose, so that it is not taken for stuck."""
+        ...
+
     async def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> None:
         """Remember, by (topic, partition), the first offset that a successor must read again.
 

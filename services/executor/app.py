@@ -39,6 +39,7 @@ from libs.fleet.spec import FleetSpec
 from services.executor import outgoing, telemetry
 from services.executor.core.loop_latency import LoopLatency
 from services.executor.core.offsets import Unfinished
+from services.executor.core.repeats import Recent
 from services.executor.orders import Orders
 from services.executor.outbox import Outbox
 from services.executor.sampler import Sampler
@@ -48,6 +49,7 @@ POLL_S = 1.0
 # How late a turn may come that nothing from the bus calls for. It delays a result, not its latency.
 TURN_MS = 5
 SECOND_MS = 1000
+REPEATS_KNOWN = 100_000  # request ids: minutes of a busy fleet, some 10 MB
 # What is written at one moment is taken in this order: a replica before its batch size.
 COMMANDS: dict[str, type[ScaleModel] | type[PlaceReplica] | type[SetBatch]] = {
     COMMANDS_SCALING.name: ScaleModel,
@@ -74,6 +76,7 @@ class Executor:
         self._sampler = Sampler(self.fleet, self.router, bus, origin)
         self._outbox = Outbox(bus, section.outbox_max)
         self._unfinished: dict[int, Unfinished] = defaultdict(Unfinished)  # by partition
+        self._recent = Recent(REPEATS_KNOWN)
         self._loop_latency = LoopLatency()
         self._sampled_ms = now_ms - now_ms % section.sample_ms
         self._charged_hours = {"serving": 0.0, "training": 0.0, "free": 0.0}
@@ -165,11 +168,17 @@ class Executor:
     async def _take_requests(self, reader: GroupReader) -> None:
         while True:
             while not self._ready_for_requests():
+                reader.hold(True)  # on purpose, so nobody should take us for stuck
                 await self._clock.sleep_until_ms(self._clock.now_ms() + TURN_MS)
+            reader.hold(False)
             records = await reader.poll(POLL_S)
             fresh = [r for r in records if self._unfinished[r.partition].read(r.offset)]
             good = await sift(fresh, InferenceRequest, self._bus, self._origin)
-            known = [(r, wish) for r, wish in good if self.router.knows(wish.model)]
+            known = [
+                (r, wish)
+                for r, wish in good
+                if self.router.knows(wish.model) and self._recent.is_new(wish.request_id)
+            ]
             unknown = [(r, wish) for r, wish in good if not self.router.knows(wish.model)]
             self._arrive(known)
             for record, wish in unknown:

@@ -19,7 +19,7 @@ class InventorySection(Section):
         description="orders handled in one transaction, by size: some 600 usual ones",
     )
     database_retry_s: Annotated[float, Field(gt=0, le=60)] = Field(
-        30.0, description="how long a locked database is tried again before the service ends"
+        15.0, description="how long a locked database is tried again before the service ends"
     )
     outbox_stale_s: Annotated[float, Field(gt=0)] = Field(
         10.0, description="a decided verdict unpublished for so long: the service is not ready"

@@ -201,6 +201,7 @@ class _Repeating:
         self._reader = reader
         self.caught_up = reader.caught_up
         self.commit = reader.commit
+        self.hold = reader.hold
 
     async def poll(self, max_wait_s: float) -> list[Record]:
         records = await self._reader.poll(max_wait_s)

@@ -480,3 +480,16 @@ async def test_a_request_without_a_due_time_is_due_when_it_is_seen() -> None:
         await stage.clock.advance(50)
     (result,) = stage.results()
     assert result.latency_ms == 11
+
+
+async def test_a_request_that_is_sent_twice_has_one_end() -> None:
+    stage = Stage()
+    async with stage.running():
+        await stage.serving()
+        await stage.request(3)
+        stage.sent -= 3  # a sender that saw no acknowledgement sends the same again
+        await stage.request(3)
+        await stage.clock.advance(3000)
+        ends = [record.key for record in stage.bus.records(INFERENCE_RESULTS)]
+    assert sorted(ends) == [b"r0", b"r1", b"r2"]
+    assert stage.bus._committed[("executor", INFERENCE_REQUESTS.name, 0)] == 6

@@ -168,6 +168,7 @@ class KafkaReader:
         self._positions: dict[TopicPartition, int] = {}
         self._moved = time.monotonic()
         self._trouble: str | None = None
+        self._held = False
 
     async def poll(self, max_wait_s: float) -> list[Record]:
         """Return what has come, waiting up to `max_wait_s` for a first record; may be empty."""
@@ -220,7 +221,8 @@ class KafkaReader:
         positions = {place: await self._consumer.position(place) for place in places}
         now = time.monotonic()
         waiting = {p: ends[p] - at for p, at in positions.items() if ends[p] > at}
-        if not waiting or any(self._positions.get(p) != at for p, at in positions.items()):
+        moved = any(self._positions.get(p) != at for p, at in positions.items())
+        if self._held or moved or not waiting:
             self._positions, self._moved = positions, now
             return None
         place, count = max(waiting.items(), key=lambda item: item[1])
@@ -232,6 +234,10 @@ class KafkaReader:
 
 class KafkaGroupReader(KafkaReader):
     """A reader that shares its topics' partitions with the other members of its group."""
+
+    def hold(self, held: bool) -> None:
+        """Say that messages are left unread on purpose, so that it is not taken for stuck."""
+        self._held = held
 
     async def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> None:
         """Remember the first offset of each (topic, partition) that must be read again."""

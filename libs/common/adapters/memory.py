@@ -171,6 +171,9 @@ class _MemoryGroupReader(_MemoryReader):
         super().__init__(bus, positions)
         self._group = group
 
+    def hold(self, held: bool) -> None:
+        """Nobody watches here."""
+
     async def commit(self, next_offsets: Mapping[Place, int]) -> None:
         for place, offset in next_offsets.items():
             self._bus._committed[(self._group, *place)] = offset
