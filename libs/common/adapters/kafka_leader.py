@@ -135,6 +135,7 @@ class KafkaTerm:
             sent = await self._producer.send(
                 self._claims, claim.model_dump_json().encode(), b"leader"
             )
+            sent.add_done_callback(_look_at)
         self._epoch = (await sent).offset
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
@@ -159,5 +160,10 @@ class KafkaTerm:
         async with self._producer.transaction():
             for message in messages:
                 sent = await send(self._producer, self._prefix, message)
-                # The commit tells how it went; here a failure only has to be looked at.
-                sent.add_done_callback(lambda done: done.cancelled() or done.exception())
+                sent.add_done_callback(_look_at)
+
+
+def _look_at(sent: asyncio.Future[object]) -> None:
+    """Look at a failure that the commit tells of; asyncio complains of those nobody looked at."""
+    if not sent.cancelled():
+        sent.exception()
