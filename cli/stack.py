@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cli.local.kafka import free_ports
-from cli.local.processes import LocalError, Say, Supervisor, end, spawn
+from cli.local.processes import LocalError, Say, Supervisor, end, last_lines, spawn
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / ".plimsoll"
@@ -164,12 +164,6 @@ def progress_of(lines: Sequence[str]) -> Progress:
         elif said.get("event") == "progress":
             progress = Progress(progress.start_ms, said["acknowledged"], said["done"])
     return progress
-
-
-def last_lines(log: Path, count: int = 12) -> str:
-    """Return the end of a log, for people."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return "\n".join(lines[-count:]) or "(it is empty)"
 
 
 def _fetch(url: str) -> str:

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cli.local.processes import LocalError, ProjectLock, Say, end, spawn
+from cli.local.processes import LocalError, ProjectLock, Say, end, last_lines, spawn
 
 JAVA_NEEDED = 17
 WANTED_PORT = 9092
@@ -172,7 +172,7 @@ class LocalKafka:
 
     def failure(self, what: str) -> LocalError:
         """An error that says `what` and shows the broker's last lines, to be raised."""
-        return LocalError(f"{what}. The last lines of {self._log}:\n{_last_lines(self._log)}")
+        return LocalError(f"{what}. The last lines of {self._log}:\n{last_lines(self._log, 15)}")
 
     def _release(self, timeout_s: float = 0.0) -> int:
         """End the process, if any, and let go of the folder; its exit code."""
@@ -368,7 +368,7 @@ def _run_maven(pom: Path, into: Path, say: Say) -> None:
     if code != 0:
         raise LocalError(
             f"Maven could not fetch Kafka's jars (is a Maven registry within reach?). "
-            f"The last lines of {log}:\n{_last_lines(log)}"
+            f"The last lines of {log}:\n{last_lines(log, 15)}"
         )
 
 
@@ -411,8 +411,3 @@ def _hold_port(wanted: int, held: contextlib.ExitStack) -> int:
             probe.listen()
             return port
     raise LocalError(f"no free port found on {HOST}")
-
-
-def _last_lines(log: Path, count: int = 15) -> str:
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return "\n".join(lines[-count:]) or "(it is empty)"

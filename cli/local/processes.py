@@ -199,6 +199,12 @@ def end(process: subprocess.Popen[bytes], timeout_s: float) -> int:
     return process.wait()
 
 
+def last_lines(log: Path, count: int = 12) -> str:
+    """Return the end of a log, for people."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return "\n".join(lines[-count:]) or "(it is empty)"
+
+
 class ProjectLock:
     """One holder at a time for a folder: a lock on a file that names its holder.
 

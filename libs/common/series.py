@@ -25,6 +25,15 @@ BATCH_REQUESTS_SQUARED = "batch_requests_squared_total"  # sum of b x b
 BATCH_CROSS = "batch_cross_total"  # sum of b x s
 LOADS = "loads_total"
 LOAD_MS = "load_ms_total"
+BY_DEVICE_TYPE = (
+    BATCHES,
+    BATCH_REQUESTS,
+    BATCH_SERVICE_MS,
+    BATCH_REQUESTS_SQUARED,
+    BATCH_CROSS,
+    LOADS,
+    LOAD_MS,
+)
 
 # --- Of a device, by the executor (charge) or by the GPU collector (the rest) ---------------------
 GPU_SERVING_S = "gpu_serving_seconds_total"  # charged to serving; see "Charge" in the docs

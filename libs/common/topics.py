@@ -33,6 +33,15 @@ class Topic(NamedTuple):
         """Whether the contract is a pydantic class, carried as JSON."""
         return isinstance(self.contract, type) and issubclass(self.contract, Message)
 
+    @property
+    def kept(self) -> str:
+        """For how long its records stay, in words: `compacted, 1 d`."""
+        said = ["compacted"] if self.compacted else []
+        if self.retention_ms is not None:
+            days, hours = divmod(self.retention_ms // HOUR_MS, 24)
+            said.append(f"{days} d" if days else f"{hours} h")
+        return ", ".join(said)
+
     def config(self) -> dict[str, str]:
         """The broker's settings of this topic."""
         out = {"cleanup.policy": "compact" if self.compacted else "delete"}
@@ -158,10 +167,13 @@ def as_markdown() -> str:
     lines = [head, "| --- " * 6 + "|"]
     for topic in TOPICS:
         encoding = "JSON" if topic.is_json else "Protobuf" if topic.contract else "as it came"
-        kept = "compacted" if topic.compacted else ""
-        if topic.retention_ms is not None:
-            days, hours = divmod(topic.retention_ms // HOUR_MS, 24)
-            kept = ", ".join(filter(None, [kept, f"{days} d" if days else f"{hours} h"]))
-        cells = [f"`{topic.name}`", str(topic.partitions), topic.key, encoding, kept, topic.route]
+        cells = [
+            f"`{topic.name}`",
+            str(topic.partitions),
+            topic.key,
+            encoding,
+            topic.kept,
+            topic.route,
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

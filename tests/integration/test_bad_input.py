@@ -23,6 +23,7 @@ from libs.common.topics import (
     INVENTORY_VERDICTS,
     METRICS_SAMPLES,
     REGISTRY_MODELS,
+    TOPICS,
     Topic,
 )
 from libs.common.wire import Origin
@@ -95,6 +96,7 @@ async def test_nothing_that_apps_send_is_lost_or_stops_the_stream(
     bus: tuple[KafkaBus, Stack],
 ) -> None:
     connected, stack = bus
+    assert {topic for topic, _, _ in BAD} == {topic for topic in TOPICS if topic.from_apps}
     async with (
         connected.tail([DEAD_LETTERS], Start.EARLIEST) as letters,
         connected.tail([INFERENCE_RESULTS], Start.EARLIEST) as results,

@@ -17,15 +17,6 @@ Values = npt.NDArray[np.float64]
 ENDS = {"ok": series.ENDS_OK, "late": series.ENDS_LATE, "rejected": series.ENDS_REJECTED}
 COUNTED = (series.ARRIVALS, *ENDS.values(), series.PROMPT_TOKENS, series.OUTPUT_TOKENS)
 NOW = (series.QUEUE, series.IN_FLIGHT)
-BY_DEVICE_TYPE = (
-    series.BATCHES,
-    series.BATCH_REQUESTS,
-    series.BATCH_SERVICE_MS,
-    series.BATCH_REQUESTS_SQUARED,
-    series.BATCH_CROSS,
-    series.LOADS,
-    series.LOAD_MS,
-)
 OF_DEVICE = (
     series.GPU_SERVING_S,
     series.GPU_TRAINING_S,
@@ -47,7 +38,7 @@ class ModelCounts:
         self._device_types = tuple(device_types)
         self._counted = dict.fromkeys(COUNTED, 0.0)
         self._latency_ratio = np.zeros(series.LATENCY_BUCKETS)
-        self._by_type = {name: [0.0] * len(BY_DEVICE_TYPE) for name in self._device_types}
+        self._by_type = {name: [0.0] * len(series.BY_DEVICE_TYPE) for name in self._device_types}
 
     def arrived(self, prompt_tokens: int) -> None:
         """Count a request as the router saw it."""
@@ -85,7 +76,7 @@ class ModelCounts:
         named += [
             _series(name, model=model, device_type=device_type)
             for device_type in self._device_types
-            for name in BY_DEVICE_TYPE
+            for name in series.BY_DEVICE_TYPE
         ]
         return named
 

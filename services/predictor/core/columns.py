@@ -28,15 +28,7 @@ OF_MODEL = (
     series.PROMPT_TOKENS,
     series.OUTPUT_TOKENS,
 )
-OF_PAIR = (
-    series.BATCHES,
-    series.BATCH_REQUESTS,
-    series.BATCH_SERVICE_MS,
-    series.BATCH_REQUESTS_SQUARED,
-    series.BATCH_CROSS,
-    series.LOADS,
-    series.LOAD_MS,
-)
+OF_PAIR = series.BY_DEVICE_TYPE
 OF_NODE = (
     series.HOST_CPU_BUSY_S,
     series.HOST_CPU_COUNT,
