@@ -48,7 +48,7 @@ def check_trace(options: Options) -> None:
         # The one reader of traces is the load generator's; here it only looks.
         from services.load.trace_file import read_trace
 
-        read_trace(options.trace, options.duration_s * 1000)
+        read_trace(options.trace, options.duration_s * 1000, model="chat")
 
 
 async def _demo(options: Options, servers: str, console: Console, say: Speaker) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def plan_of(settings: LoadSection) -> Plan:
     arrivals: dict[str, Arrivals] = {}
     if settings.trace:
         try:
-            trace = read_trace(Path(settings.trace), duration_ms)
+            trace = read_trace(Path(settings.trace), duration_ms, TRACED_MODEL, settings.seed)
         except ContractError as error:
             raise SettingError(f"PLIMSOLL_LOAD__TRACE: {error}") from error
         arrivals[TRACED_MODEL] = superpose(trace, settings.copies, duration_ms, next(streams))

@@ -12,7 +12,9 @@ class LoadSection(Section):
     """What is sent: a trace or seeded synthetic load, how much of it and for how long."""
 
     trace: str = Field(
-        "", description="Azure LLM CSV, plain or .gz, for the model chat; empty: synthetic load"
+        "",
+        description="a file of requests for the model chat, in any format of "
+        "docs/benchmark-data.md, plain or .gz; empty: synthetic load",
     )
     copies: Annotated[int, Field(ge=1, le=1000)] = Field(
         1, description="copies of the trace laid over each other, each shifted by up to 60 s"

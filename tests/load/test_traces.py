@@ -41,13 +41,13 @@ def test_the_later_files_with_a_zone_read_too() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("time,tokens\n1,2\n", "found time,tokens"),
+        ("time,tokens\n1,2\n", "trace.csv:1: .*found time,tokens"),
         ("", "found nothing"),
         (ROWS.splitlines()[0], "no request"),
-        (ROWS + "yesterday,1,2\n", "row 5"),
-        (ROWS + "2023-11-16 18:16:52.0,1\n", "row 5"),
-        (ROWS + "2023-11-16 18:16:52.0,1,-2\n", "row 5"),
-        (ROWS + "2023-11-16 18:00:00.0,1,2\n", "order of time"),
+        (ROWS + "yesterday,1,2\n", "trace.csv:5: "),
+        (ROWS + "2023-11-16 18:16:52.0,1\n", "trace.csv:5: "),
+        (ROWS + "2023-11-16 18:16:52.0,1,-2\n", "trace.csv:5: "),
+        (ROWS + "2023-11-16 18:00:00.0,1,2\n", "trace.csv:5: out of order of time"),
     ],
 )
 def test_a_file_that_is_no_trace_is_refused_in_one_line(

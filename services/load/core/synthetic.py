@@ -76,6 +76,7 @@ def generate(
         at_ms,
         _draw_tokens(clients.prompt_tokens, len(at_ms), rng),
         _draw_tokens(clients.output_tokens, len(at_ms), rng),
+        label="synthetic",
     )
 
 
@@ -124,10 +125,10 @@ def _bend(
 
 def _draw_tokens(
     mean_median: tuple[float, float] | None, count: int, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
+) -> npt.NDArray[np.int32]:
     """Draw log-normal lengths with the published mean and median, at least one token each."""
     if mean_median is None:
-        return np.zeros(count, dtype=np.int64)
+        return np.zeros(count, dtype=np.int32)
     mean, median = mean_median
     sigma = np.sqrt(2 * np.log(mean / median))
-    return np.maximum(1, rng.lognormal(np.log(median), sigma, count)).astype(np.int64)
+    return np.maximum(1, rng.lognormal(np.log(median), sigma, count)).astype(np.int32)
