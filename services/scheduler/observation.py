@@ -5,12 +5,19 @@ What a forecast or a score says that is no finite number counts as not known.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from libs.common import plimsoll_pb2 as pb
-from libs.common.messages import DeviceSpec, ModelSpec, ReplicaState
+from libs.common.messages import BatchLaw, DeviceSpec, FleetState, ModelSpec, ReplicaState, StepLaw
+from services.scheduler.core.continuous import (
+    OUTPUT_TOKENS_GUESS,
+    PROMPT_TOKENS_GUESS,
+    Engine,
+    equivalent,
+)
 from services.scheduler.core.contracts import (
     QUANTILES,
     STAGES,
@@ -24,11 +31,23 @@ from services.scheduler.view import View
 NAN = math.nan
 NEVER_MS = -1
 
+@dataclass
+class Sources:
+    """What a tick is made from, by name: the latest of each; the `View` keeps them from the bus."""
+
+    models: dict[str, ModelSpec]
+    devices: dict[str, DeviceSpec]
+    fleet: dict[str, FleetState] = field(default_factory=dict)  # by node
+    forecasts: dict[str, pb.LoadForecast] = field(default_factory=dict)  # by model
+    scores: dict[str, pb.NodeScore] = field(default_factory=dict)  # by node
+    failures: list[str] = field(default_factory=list)  # ids of commands
+
+
 Columns = dict[str, Any]  # fields of `Observation` by name
 Forecasts = Sequence[pb.LoadForecast | None]  # one a model, None: none yet
 
 
-def observe(view: View, state: State, epoch: int, tick: int, now_ms: int) -> Observation:
+def observe(view: View | Sources, state: State, epoch: int, tick: int, now_ms: int) -> Observation:
     """Return what a tick at `now_ms` sees; of failures, those of orders still on their way."""
     models = [view.models[name] for name in sorted(view.models)]
     devices = sorted(view.devices.values(), key=lambda device: (device.node, device.gpu))
@@ -52,10 +71,14 @@ def _of_models(models: Sequence[ModelSpec]) -> Columns:
         return np.array([getattr(model, name) for model in models], np.int64)
 
     objective_ms = [model.objective.latency_ms for model in models]
+    resident = np.array([model.resident_bytes for model in models], np.int64)
+    llm = np.array([model.kind == "llm" for model in models], np.bool_)
     return {
         "models": tuple(model.name for model in models),
         "objective_ms": np.array(objective_ms, np.float64),
-        **{name: whole(name) for name in ("weights_bytes", "activation_bytes", "request_bytes")},
+        "weights_bytes": resident - whole("activation_bytes"),
+        "activation_bytes": whole("activation_bytes"),
+        "request_bytes": np.where(llm, 0, whole("request_bytes")),
         **{name: whole(name) for name in ("batch_max", "gpus", "replicas_min", "replicas_max")},
     }
 
@@ -63,10 +86,13 @@ def _of_models(models: Sequence[ModelSpec]) -> Columns:
 def _laws(models: Sequence[ModelSpec], forecasts: Forecasts, types: Sequence[str]) -> Columns:
     """Return laws and lead times, (models, types): as measured, else as the model says."""
     alpha, beta, lead = np.full((3, len(models), len(types)), NAN)
+    answer = np.full(len(models), NAN)
     for m, (model, forecast) in enumerate(zip(models, forecasts, strict=True)):
+        if model.kind == "llm":
+            alpha[m], beta[m], answer[m] = _engine(model, forecast, types)
         for t, name in enumerate(types):
             law = model.law.get(name)
-            if law is not None:
+            if isinstance(law, BatchLaw):
                 alpha[m, t], beta[m, t] = law.alpha_ms, law.beta_ms
             if forecast is None:
                 continue
@@ -80,8 +106,28 @@ def _laws(models: Sequence[ModelSpec], forecasts: Forecasts, types: Sequence[str
         "device_types": tuple(types),
         "alpha_ms": alpha,
         "beta_ms": beta,
+        "answer_ms": answer,
         "lead_time_ms": lead,
     }
+
+
+def _engine(
+    model: ModelSpec, forecast: pb.LoadForecast | None, types: Sequence[str]
+) -> tuple[Floats, Floats, float]:
+    """Return an LLM's equivalent law, (types,) each, and the time of an answer: the shortest."""
+    prompt, output = PROMPT_TOKENS_GUESS, OUTPUT_TOKENS_GUESS
+    if forecast is not None and forecast.output_tokens_mean >= 1:
+        prompt, output = forecast.prompt_tokens_mean, forecast.output_tokens_mean
+    parts = np.full((len(Engine._fields), len(types)), NAN)
+    for t, name in enumerate(types):
+        law = model.law.get(name)
+        if isinstance(law, StepLaw):
+            parts[:, t] = [getattr(law, field) for field in Engine._fields]
+    alpha, beta, answer = equivalent(
+        Engine(*parts),
+        *(np.float64(n) for n in (prompt, output, model.objective.tpot_ms, model.kv_tokens)),
+    )
+    return alpha, beta, float(np.fmin.reduce(answer))
 
 
 def _forecasts(forecasts: Forecasts) -> Columns:
@@ -116,7 +162,7 @@ def _forecasts(forecasts: Forecasts) -> Columns:
     }
 
 
-def _of_devices(view: View, devices: Sequence[DeviceSpec], types: Sequence[str]) -> Columns:
+def _of_devices(view: View | Sources, devices: Sequence[DeviceSpec], types: Sequence[str]) -> Columns:
     scores = [
         _finite(view.scores[device.node].score) if device.node in view.scores else NAN
         for device in devices
@@ -144,7 +190,7 @@ def _of_devices(view: View, devices: Sequence[DeviceSpec], types: Sequence[str])
     }
 
 
-def _replicas(view: View, models: Sequence[ModelSpec], devices: Sequence[DeviceSpec]) -> Columns:
+def _replicas(view: View | Sources, models: Sequence[ModelSpec], devices: Sequence[DeviceSpec]) -> Columns:
     of_model = {model.name: m for m, model in enumerate(models)}
     on_device = {(device.node, device.gpu): d for d, device in enumerate(devices)}
     rows: list[tuple[ReplicaState, list[int]]] = []

@@ -32,6 +32,16 @@ def largest_within(alpha_ms: Floats, beta_ms: Floats, budget_ms: Floats) -> Ints
     return batch
 
 
+def full_batch(alpha_ms: Floats, beta_ms: Floats, budget_ms: Floats, answer_ms: Floats) -> Ints:
+    """Return the batch at which a replica is full: by `budget_ms`, or of an LLM by `answer_ms`.
+
+    Into an LLM's engine a request goes at the next iteration. It waits for no batch to end, so it
+    is s(b) itself, the time of b answers side by side, that may last `answer_ms`.
+    """
+    # Twice, since of a batch's budget two must fit.
+    return largest_within(alpha_ms, beta_ms, np.where(np.isnan(answer_ms), budget_ms, 2 * answer_ms))
+
+
 def needed_for(alpha_ms: Floats, beta_ms: Floats, rate_rps: Floats, util: float) -> Ints:
     """Return the smallest batch by which one replica carries `rate_rps` at utilisation `util`.
 

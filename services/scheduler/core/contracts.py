@@ -29,8 +29,9 @@ class Observation(NamedTuple):
     tick: int
     now_ms: int
     models: tuple[str, ...]  # M, sorted
-    objective_ms: Floats  # M
-    weights_bytes: Ints  # M
+    objective_ms: Floats  # M; of an LLM, of the first token
+    answer_ms: Floats  # M: of an LLM, how long an answer takes where its engine is full; else NaN
+    weights_bytes: Ints  # M; of an LLM with its KV cache, which is reserved with them
     activation_bytes: Ints  # M
     request_bytes: Ints  # M
     batch_max: Ints  # M
@@ -38,7 +39,7 @@ class Observation(NamedTuple):
     replicas_min: Ints  # M
     replicas_max: Ints  # M
     device_types: tuple[str, ...]  # T, sorted
-    alpha_ms: Floats  # M x T: a batch of b takes alpha + beta x b
+    alpha_ms: Floats  # M x T: a batch of b takes alpha + beta x b; LLMs: see `continuous.py`
     beta_ms: Floats  # M x T
     lead_time_ms: Floats  # M x T
     newest_sample_ms: Ints  # M: the last sample in the forecast

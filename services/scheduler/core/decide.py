@@ -10,7 +10,7 @@ import numpy as np
 
 from libs.common.messages import PlaceReplica, Route, RoutingTable, ScaleModel, SetBatch
 from services.scheduler.core import memory, theta
-from services.scheduler.core.batches import capacity_rps, largest_within
+from services.scheduler.core.batches import capacity_rps, full_batch
 from services.scheduler.core.contracts import (
     RESIDENT,
     Bools,
@@ -131,7 +131,9 @@ def _place(
 def _capacity(seen: Observation, replicas: Replicas, policy: Policy) -> tuple[Ints, Floats]:
     """Return the largest batch of each replica by memory and objective, and its rate with it."""
     objective_ms = np.append(seen.objective_ms, np.nan)[replicas.model]
-    within = largest_within(replicas.alpha_ms, replicas.beta_ms, policy.batch_margin * objective_ms)
+    answer_ms = np.append(seen.answer_ms, np.nan)[replicas.model]
+    budget_ms = policy.batch_margin * objective_ms
+    within = full_batch(replicas.alpha_ms, replicas.beta_ms, budget_ms, answer_ms)
     limit = np.minimum(_memory_limit(seen, replicas), within)
     return limit, capacity_rps(replicas.alpha_ms, replicas.beta_ms, limit)
 

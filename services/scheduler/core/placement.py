@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from services.scheduler.core import memory
-from services.scheduler.core.batches import capacity_rps, largest_within, service_ms
+from services.scheduler.core.batches import capacity_rps, full_batch, service_ms
 from services.scheduler.core.contracts import (
     RESIDENT,
     Bools,
@@ -53,7 +53,7 @@ def nominal_capacity_rps(seen: Observation, policy: Policy) -> Floats:
     room = np.minimum(memory.allotment(seen, policy), seen.batch_max[:, None])
     alpha, beta = seen.alpha_ms[:, seen.device_type], seen.beta_ms[:, seen.device_type]
     budget_ms = policy.batch_margin * seen.objective_ms[:, None]
-    batch = np.minimum(room, largest_within(alpha, beta, budget_ms))
+    batch = np.minimum(room, full_batch(alpha, beta, budget_ms, seen.answer_ms[:, None]))
     capacity = np.where(_suits(seen), capacity_rps(alpha, beta, batch), 0.0)
     best: Floats = capacity.max(axis=1, initial=0.0)
     return best
@@ -191,7 +191,8 @@ def _places(seen: Observation, width: int) -> Ints:
 def _suits(seen: Observation) -> Bools:
     """Return whether a device is fast enough for a model, (models, devices)."""
     alpha, beta = seen.alpha_ms[:, seen.device_type], seen.beta_ms[:, seen.device_type]
-    fast: Bools = service_ms(alpha, beta, np.array(1)) <= seen.objective_ms[:, None]
+    allowed_ms = np.where(np.isnan(seen.answer_ms), seen.objective_ms, seen.answer_ms)
+    fast: Bools = service_ms(alpha, beta, np.array(1)) <= allowed_ms[:, None]
     return fast
 
 

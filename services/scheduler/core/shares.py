@@ -43,7 +43,8 @@ def shares_of(
     known = np.append(demand.known, False)[replicas.model]
     alpha, beta = replicas.alpha_ms, replicas.beta_ms
     budget_ms = policy.batch_margin * objective_ms
-    latency_limit = batches.largest_within(alpha, beta, budget_ms)
+    answer_ms = np.append(seen.answer_ms, np.nan)[replicas.model]
+    latency_limit = batches.full_batch(alpha, beta, budget_ms, answer_ms)
     limit = np.minimum(np.minimum(memory_limit, latency_limit), _batch_max(seen, replicas))
 
     capacity = batches.capacity_rps(alpha, beta, limit)
@@ -58,12 +59,16 @@ def shares_of(
     # Without data, batches stay; a replica that never had one guesses that it is busy.
     before = np.where(replicas.batch_size > 0, replicas.batch_size, limit)
     batch = np.where(known, batch, np.minimum(before, limit))
+    # An LLM's engine and the router bound what runs by what is really there, so no mean does.
+    continuous = np.isfinite(answer_ms)
+    batch = np.where(continuous, np.minimum(memory_limit, _batch_max(seen, replicas)), batch)
     meant_rps = (
         batches.capacity_rps(alpha, beta, batch) * policy.util_target / policy.batch_headroom
     )
     wait = batches.wait_ms(
         alpha, beta, batch, meant_rps, budget_ms, policy.wait_share * objective_ms
     )
+    wait = np.where(continuous, 0.0, wait)
     granted = np.zeros(len(replicas.names), np.bool_)
     for m, those in enumerate(members):
         granted[those] = _granted(m, those, demand, filled, replicas, policy)

@@ -1,0 +1,71 @@
+"""The oracle's charge of a load: each request's part of the proven lower bound (`docs/oracle.md`)."""
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.load import Load
+from bench.oracle import batch_bound, burstiness, llm_bound, llm_work
+from bench.outcome import batch_type, llm_type
+from bench.scenario import Scenario
+from libs.common.messages import BatchLaw
+from services.load.core.arrivals import select
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+KINDS = ((2.0, "smooth"), (4.0, "bursty"))
+
+
+def oracle_gpu_s(scenario: Scenario, load: Load) -> dict[str, Floats]:
+    """Return by model what the bound charges each of its requests that is due in the window.
+
+    Requests before the window have part 0: the bound is that of the window's requests alone. LLMs'
+    iterations may last as long as the objective, though the modelled engine keeps to 0.9 of it.
+    """
+    types = {node.device_type for node in scenario.fleet.nodes}
+    found = {}
+    for spec in scenario.models:
+        arrivals = load.arrivals[spec.name]
+        inside = arrivals.at_ms >= 1000 * scenario.warmup_s
+        judged = select(arrivals, inside)
+        laws = [law for name, law in sorted(spec.law.items()) if name in types]
+        parts = np.zeros(len(inside))
+        if len(judged.at_ms):
+            if spec.kind == "batch":
+                bound = batch_bound(
+                    judged.at_ms,
+                    [batch_type(spec, law) for law in laws if isinstance(law, BatchLaw)],
+                    spec.objective.latency_ms,
+                    spec.gpus,
+                )
+            else:
+                work = llm_work(arrivals)
+                judged_work = type(work)(*(part[inside] for part in work))
+                bound = llm_bound(
+                    judged_work,
+                    [llm_type(law) for law in laws],
+                    spec.objective.tpot_ms,
+                    spec.gpus,
+                )
+            parts[inside] = bound.request_gpu_s
+        found[spec.name] = parts
+    return found
+
+
+def in_due_order(load: Load, by_model: dict[str, Floats]) -> Floats:
+    """Return the parts in the order of `Load.requests`."""
+    at_ms = np.concatenate([part.at_ms for part in load.arrivals.values()])
+    parts: Floats = np.concatenate([by_model[model] for model in load.arrivals])
+    return parts[np.argsort(at_ms, kind="stable")]
+
+
+def burst_of(scenario: Scenario, load: Load) -> float:
+    """Return the largest 10 s mean of the oracle's work / its mean, in the window."""
+    parts = in_due_order(load, oracle_gpu_s(scenario, load))
+    at_ms = np.sort(np.concatenate([part.at_ms for part in load.arrivals.values()]))
+    return burstiness(at_ms, parts, 1000 * scenario.warmup_s, 1000 * load.duration_s)
+
+
+def kind_of(ratio: float) -> str:
+    """Return the kind of a load by that ratio."""
+    return next((kind for limit, kind in KINDS if ratio < limit), "very bursty")

@@ -1,0 +1,165 @@
+"""Many runs at once, on the cores there are: first the sizes, then every policy and seed.
+
+A worker is a process and does one run after the other. Nothing is written here.
+"""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from bench.bounds import burst_of, kind_of, oracle_gpu_s
+from bench.full import Full, full_replica
+from bench.load import load_of
+from bench.outcome import Row, with_regret
+from bench.peers import Variant
+from bench.run import Plan, Result, Series, run
+from bench.scenario import Scenario
+from bench.sizing import SEED, TARGETS, gpus_of, static_sizes
+
+Tell = Callable[[str, int, int], None]  # what is done, how much of it, of how much
+
+
+class Facts(NamedTuple):
+    """What the report says of the load, from the first seed."""
+
+    labels: dict[str, str]  # of the load, by model
+    burst: float  # largest 10 s mean / mean, of oracle work
+    kind: str
+    oracle_gpus: dict[str, float]  # by model, in the mean
+    duration_s: float
+    notes: list[str]
+
+
+class Campaign(NamedTuple):
+    """All that a report is made from."""
+
+    scenario: Scenario
+    seeds: tuple[int, ...]
+    first: dict[str, int]
+    rows: list[Row]
+    series: dict[tuple[str, str], Series]  # of the first seed, by policy and variant
+    facts: Facts
+
+
+def play(
+    scenario: Scenario, policies: Sequence[str], seeds: Sequence[int], tell: Tell, jobs: int = 0
+) -> Campaign:
+    """Run every policy with every seed, and compare.
+
+    Raises:
+        ContractError: the load cannot be read, before anything runs.
+    """
+    loads = {seed: load_of(scenario, seed) for seed in {SEED, seeds[0]}}
+    full = {
+        spec.name: full_replica(spec, loads[SEED].arrivals[spec.name]) for spec in scenario.models
+    }
+    load = loads[seeds[0]]
+    window_s = load.duration_s - scenario.warmup_s
+    charge = {m: float(part.sum()) / window_s for m, part in oracle_gpu_s(scenario, load).items()}
+    burst = burst_of(scenario, load)
+    with _pool(jobs) as pool:
+        sizes = _sizes(pool, scenario, full, tell)
+        first = {model: found[0] for model, found in sizes.items()}
+        plan = Plan(scenario, full, first)
+        variants, notes = _variants(scenario, policies, sizes)
+        futures = {
+            pool.submit(run, plan, variant, seed): (variant, seed)
+            for seed in seeds
+            for variant in variants
+        }
+        done: dict[tuple[Variant, int], Result] = {}
+        for future in _each(futures, lambda n: tell("runs", n, len(futures))):
+            done[futures[future]] = future.result()
+    rows = with_regret([result.row for result in done.values()])
+    series = {
+        (variant.policy, variant.variant): result.series
+        for variant in variants
+        if (result := done[variant, seeds[0]]).series is not None
+    }
+    facts = Facts(load.labels(), burst, kind_of(burst), charge, load.duration_s, notes)
+    return Campaign(scenario, tuple(seeds), first, rows, series, facts)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _sizes(
+    pool: ProcessPoolExecutor, scenario: Scenario, full: dict[str, Full], tell: Tell
+) -> dict[str, list[int]]:
+    futures = {
+        pool.submit(_size, scenario, full[spec.name], spec.name): spec.name
+        for spec in scenario.models
+    }
+    found = {}
+    for future in _each(futures, lambda n: tell("sizing", n, len(futures))):
+        found[futures[future]] = future.result()
+    return {spec.name: found[spec.name] for spec in scenario.models}
+
+
+def _size(scenario: Scenario, full: Full, model: str) -> list[int]:
+    return static_sizes(scenario, load_of(scenario, SEED), full, model)
+
+
+def _variants(
+    scenario: Scenario, policies: Sequence[str], sizes: dict[str, list[int]]
+) -> tuple[list[Variant], list[str]]:
+    """Return what is to be run, the slowest first, and what a reader must know of the sizes."""
+    gpus = len(scenario.fleet.devices())
+    found: list[Variant] = []
+    notes = []
+    for policy in sorted(policies, key=lambda name: name not in ("clairvoyant", "ours")):
+        if policy != "static":
+            found.append(Variant(policy))
+            continue
+        seen = set()
+        for place, target in enumerate(TARGETS, 1):
+            replicas = {model: size[place] for model, size in sizes.items()}
+            n = gpus_of(scenario, replicas)
+            if n > gpus:
+                notes.append(
+                    f"A static fleet for {100 * target:g} % would take {n} GPUs, and there are "
+                    f"{gpus}; it is left out."
+                )
+            elif n not in seen:
+                seen.add(n)
+                found.append(Variant("static", f"n={n}", tuple(replicas.items())))
+    return found, notes
+
+
+def _each(
+    futures: dict[Future[Result], object] | dict[Future[list[int]], str],
+    tell: Callable[[int], None],
+) -> Iterator[Future[object]]:
+    tell(0)
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        yield from done
+        tell(len(futures) - len(waiting))
+
+
+@contextmanager
+def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield the workers; whatever happens, none of them outlives the block."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs or cores(), context, initializer=_ignore_interrupts)
+    try:
+        yield pool
+    except BaseException:
+        workers = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in workers:
+            worker.terminate()
+        raise
+    pool.shutdown()
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the parent, which ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

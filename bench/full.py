@@ -1,0 +1,48 @@
+"""What an operator who sizes a model by hand knows of one replica: how much it holds when it is full.
+
+From the same formulas as our own loop plans with, so that no peer gets worse figures than we do.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from libs.common.messages import BatchLaw, ModelSpec
+from services.load.core.arrivals import Arrivals
+from services.scheduler.core.batches import capacity_rps, full_batch
+from services.scheduler.core.continuous import Engine, equivalent
+
+
+class Full(NamedTuple):
+    """One replica at its limit, on the device type where the model has its fastest law."""
+
+    rate_rps: float
+    batch: int  # the largest of which two in a row meet the objective; of an LLM: answers at once
+
+
+def full_replica(spec: ModelSpec, arrivals: Arrivals) -> Full:
+    """Return it for the mean lengths of `arrivals`, as past load would have told the operator."""
+    best = Full(0.0, 1)
+    for law in spec.law.values():
+        if isinstance(law, BatchLaw):
+            alpha, beta, answer = law.alpha_ms, law.beta_ms, np.nan
+        else:
+            means = [
+                float(tokens.mean()) if len(tokens) else 1.0
+                for tokens in (arrivals.prompt_tokens, arrivals.output_tokens)
+            ]
+            engine = Engine(*(np.float64(getattr(law, field)) for field in Engine._fields))
+            alpha, beta, answer = map(
+                float,
+                equivalent(
+                    engine,
+                    *(np.float64(n) for n in (*means, spec.objective.tpot_ms, spec.kv_tokens)),
+                ),
+            )
+        a, b = np.array([alpha]), np.array([beta])
+        fitting = full_batch(a, b, np.array([spec.objective.latency_ms]), np.array([answer]))
+        batch = np.minimum(fitting, spec.batch_max)
+        rate = float(capacity_rps(a, b, batch)[0])
+        if rate > best.rate_rps:
+            best = Full(rate, int(batch[0]))
+    return best

@@ -1,0 +1,80 @@
+"""Kubernetes' HorizontalPodAutoscaler, on concurrency and on queue; the larger answer counts.
+
+Rules as in kubernetes, pkg/controller/podautoscaler/horizontal.go and replica_calculator.go, and
+the defaults of config/v1alpha1/defaults.go: a sync each 15 s, tolerance 0.1, a window of 300 s before
+fewer are taken, at most twice as many (or 4) at a time. No `behavior` is set.
+
+Metrics are scraped each 15 s, and what a sync sees is 20 s old, so that a change is answered after
+20 to 35 s, 27.5 s in the mean, as was measured (kubernetes issue 110317).
+"""
+
+from collections import deque
+from math import ceil
+
+from bench.full import Full
+from bench.policies.autoscaler import Bounds, Sample
+
+UTIL_TARGET = 0.8  # of what a full replica holds; that of the default metric, CPU
+TOLERANCE = 0.1
+STABILISATION_MS = 300_000.0
+
+
+class Hpa:
+    """The rule for one model."""
+
+    scrape_every_ms = 15_000.0
+    scrape_at_ms = 10_000.0
+    delay_ms = 10_000.0
+    decide_every_ms = 15_000.0
+
+    def __init__(self, full: Full, bounds: Bounds, util_target: float = UTIL_TARGET) -> None:
+        self._concurrency_target = max(1.0, util_target * full.batch)
+        # A queue of a full batch waits for one batch: as much as the objective has room for.
+        self._queue_target = max(1.0, util_target * full.batch)
+        self._bounds = bounds
+        self._seen: Sample | None = None
+        self._recommended: deque[tuple[float, int]] = deque()
+
+    def see(self, sample: Sample) -> None:
+        """Keep the newest sample."""
+        self._seen = sample
+
+    def desired(self, now_ms: float, replicas: int, ready: int) -> int:
+        """Return the number of replicas wanted; without a metric, as many as there are."""
+        if self._seen is None:
+            return replicas
+        held = self._seen.queue + self._seen.in_flight
+        by_metric = max(
+            of_pods(held, self._concurrency_target, replicas, ready),
+            of_total(self._seen.queue, self._queue_target, replicas),
+        )
+        self._recommended.append((now_ms, by_metric))
+        while self._recommended[0][0] < now_ms - STABILISATION_MS:
+            self._recommended.popleft()
+        stable = max(count for _, count in self._recommended)
+        return self._bounds.clip(min(stable, max(2 * replicas, 4)))
+
+
+def of_pods(total: float, target: float, replicas: int, ready: int) -> int:
+    """Return the wanted number by a metric of the pods: `total` over those that are ready.
+
+    Pods that still load count as using nothing when there is too much to do, and not at all when
+    there is too little. From replica_calculator.go, calcPlainMetricReplicas.
+    """
+    if ready == 0:
+        return replicas if replicas else ceil(total / target)
+    ratio = total / ready / target
+    if replicas == ready or ratio < 1:
+        return replicas if abs(ratio - 1) <= TOLERANCE else ceil(ratio * ready - 1e-9)
+    damped = total / replicas / target
+    if abs(damped - 1) <= TOLERANCE or damped < 1:
+        return replicas  # within tolerance, or the other direction
+    wanted = ceil(damped * replicas - 1e-9)
+    return max(wanted, replicas)
+
+
+def of_total(value: float, target: float, replicas: int) -> int:
+    """Return the wanted number by an external metric, `target` of it for each replica."""
+    if replicas and abs(value / (target * replicas) - 1) <= TOLERANCE:
+        return replicas
+    return ceil(value / target - 1e-9)
