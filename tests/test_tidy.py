@@ -26,7 +26,10 @@ ROOMS: list[tuple[str, set[str]]] = [
     ("libs/common/telemetry.py", {"structlog", "prometheus_client"}),
     ("libs/common/settings.py", PORTS | {"pydantic", "pydantic_settings"}),
     ("libs/common/*.py", PORTS | {"pydantic", "numpy", "orjson", "google"}),
-    ("libs/fleet/*.py", CONTRACTS | {"numpy", "libs.fleet", "pydantic", "yaml"}),
+    (
+        "libs/fleet/*.py",
+        CONTRACTS | {"numpy", "numba", "llvmlite", "libs.fleet", "pydantic", "yaml"},
+    ),
     ("services/*/__main__.py", {"*"}),
     ("services/*/migrations/*.py", {"*"}),
     ("services/scheduler/core/*.py", CONTRACTS | {"numpy", f"{COMMON}.wire"}),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from libs.common import plimsoll_pb2 as pb
-from libs.common.messages import DeviceSpec, ModelSpec, ReplicaState
+from libs.common.messages import BatchLaw, DeviceSpec, ModelSpec, ReplicaState
 from services.scheduler.core.contracts import (
     QUANTILES,
     STAGES,
@@ -66,7 +66,7 @@ def _laws(models: Sequence[ModelSpec], forecasts: Forecasts, types: Sequence[str
     for m, (model, forecast) in enumerate(zip(models, forecasts, strict=True)):
         for t, name in enumerate(types):
             law = model.law.get(name)
-            if law is not None:
+            if isinstance(law, BatchLaw):
                 alpha[m, t], beta[m, t] = law.alpha_ms, law.beta_ms
             if forecast is None:
                 continue
@@ -151,8 +151,8 @@ def _replicas(view: View, models: Sequence[ModelSpec], devices: Sequence[DeviceS
     for name in sorted(view.fleet):
         for replica in view.fleet[name].replicas:
             places = [on_device.get((name, gpu), -1) for gpu in replica.gpus]
-            # A GPU that is not registered (yet) cannot be planned with.
-            if places and min(places) >= 0:
+            # A GPU that is not registered (yet) cannot be planned with; in host memory it is on none.
+            if places and min(places) >= 0 and replica.state != "host":
                 rows.append((replica, places))
     widest = max((len(places) for _, places in rows), default=1)
     padded = [places + [-1] * (widest - len(places)) for _, places in rows]

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from libs.common.messages import DeviceSpec, ModelSpec
+from libs.common.messages import BatchLaw, DeviceSpec, ModelSpec
 from services.predictor.core.columns import Floats, Pair
 
 
@@ -43,8 +43,13 @@ def with_device(registry: Registry, name: str, spec: DeviceSpec | None) -> Regis
 
 
 def pairs_of(registry: Registry) -> tuple[Pair, ...]:
-    """Return the (model, device type) pairs that have a declared law."""
-    return tuple((name, kind) for name, spec in registry.models.items() for kind in spec.law)
+    """Return the (model, device type) pairs that have a declared law of batches."""
+    return tuple(
+        (name, kind)
+        for name, spec in registry.models.items()
+        for kind, law in spec.law.items()
+        if isinstance(law, BatchLaw)
+    )
 
 
 def priors(registry: Registry, pairs: tuple[Pair, ...]) -> Priors:
@@ -60,9 +65,10 @@ def priors(registry: Registry, pairs: tuple[Pair, ...]) -> Priors:
     out = np.full((4, len(pairs)), np.nan)
     for row, (name, kind) in enumerate(pairs):
         spec = registry.models.get(name)
-        if spec is None or kind not in spec.law:
+        law = spec.law.get(kind) if spec is not None else None
+        if spec is None or not isinstance(law, BatchLaw):
             continue
-        law, load = spec.law[kind], spec.load
+        load = spec.load
         out[:3, row] = law.alpha_ms, law.beta_ms, spec.batch_max
         if kind in bandwidth:
             size = load.bytes or spec.weights_bytes
