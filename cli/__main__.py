@@ -174,6 +174,19 @@ def outage(duration: Duration = 60.0, out: Out = Path("out/outage"), seed: Seed 
     _guarded(lambda: run_outage(duration, out, seed))
 
 
+@app.command(epilog=BUS)
+def drill(
+    only: Annotated[
+        list[str] | None, typer.Argument(help="Faults whose name holds one of these; else all.")
+    ] = None,
+    out: Out = Path("out/drill"),
+) -> None:
+    """Kill each container of the compose stack, and measure when all is at work again."""
+    from cli.drill import drill as run_drill
+
+    _guarded(lambda: run_drill(only or [], out))
+
+
 @app.command()
 def settings(
     check: Annotated[
