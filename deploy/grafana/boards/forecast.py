@@ -171,8 +171,8 @@ JUDGED = Row(
                 "percentunit",
                 (Query(coverage(quantile, "model"), "{{model}}"),),
                 shows=f"How often what came lay at or below the {quantile} quantile, over five "
-                f"minutes. It is to be about {100 * float(quantile):.0f} %; five minutes hold about "
-                "thirty judgements that do not overlap, so it wanders by some percent.",
+                f"minutes. It is to be about {100 * float(quantile):.0f} %; five minutes hold "
+                "about thirty judgements that do not overlap, so it wanders by some percent.",
                 formula="forecasts covered ÷ forecasts judged, by model",
                 when_red="The band is too narrow, and replicas are bought too late. It mends "
                 "itself within minutes, as the spread is learnt from what came. If it stays, "
