@@ -185,6 +185,35 @@ class Bus(Protocol):
         ...
 
 
+KeyOf = tuple[str, bytes]  # a topic's name, and the key of one of its records
+
+
+class Cache(Protocol):
+    """Copies of the newest record of each key, quick to read, that may vanish at any time.
+
+    Several writers fill it from the same log. Every call ends within a second, in ConnectionError
+    where the cache is away.
+    """
+
+    async def begin(self, topics: Sequence[Topic]) -> Mapping[KeyOf, int]:
+        """Leave a mark that goes when the cache is emptied; returns the offsets that it holds."""
+        ...
+
+    async def put(self, records: Sequence[Record], forget: Mapping[KeyOf, int] = {}) -> bool:
+        """Keep each record unless a later one of its key is held; a tombstone removes the key.
+
+        Before that, the keys of `forget` go whose offset is still the one given.
+
+        Returns:
+            Whether the mark of `begin` is still there: what was put after it is, too.
+        """
+        ...
+
+    async def newest(self, topics: Sequence[Topic]) -> Mapping[KeyOf, bytes]:
+        """Return the values held; none where nobody has kept them up for some seconds."""
+        ...
+
+
 class Settled(NamedTuple):
     """What is remembered of an order: its verdict, and a digest of what it asked."""
 

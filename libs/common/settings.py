@@ -5,10 +5,12 @@ a `Policy`. Nothing else in the project reads the environment.
 """
 
 import os
+import re
 import socket
 from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.common.errors import SettingError
@@ -34,6 +36,23 @@ class KafkaSection(Section):
     start_timeout_s: Annotated[float, Field(gt=0)] = Field(
         120.0, description="how long a start waits for the broker and for its topics"
     )
+
+
+class RedisSection(Section):
+    """Where the newest routing table and forecasts are kept for quick readers."""
+
+    url: str = Field("", description="redis://[user:password@]host[:port][/number]; empty: none")
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        parts = urlsplit(url)  # which, like .port, says what it cannot read by a ValueError
+        number = parts.path.removeprefix("/")
+        address = parts.hostname and (parts.port != 0) and (not number or number.isdecimal())
+        network = parts.scheme in ("redis", "rediss") and address and not parts.query
+        if url and not network and not (parts.scheme == "unix" and parts.path):
+            raise ValueError("redis://[user:password@]host[:port][/number] wanted, or rediss, unix")
+        return url
 
 
 class TelemetrySection(Section):
@@ -83,5 +102,11 @@ def load(kind: type[S]) -> S:
         lines = []
         for fault in error.errors(include_url=False):
             variable = "PLIMSOLL_" + "__".join(str(part).upper() for part in fault["loc"])
-            lines.append(f"{variable}={fault['input']!r}: {fault['msg']}")
+            lines.append(f"{variable}={without_password(repr(fault['input']))}: {fault['msg']}")
         raise SettingError("; ".join(lines)) from error
+
+
+def without_password(text: str) -> str:
+    """Return a text that people will see, with *** for the password of each URL in it."""
+    masked = re.sub(r"(://[^:/@\s]*:)\S*@", r"\1***@", text)
+    return re.sub(r"(password=)[^&\s'\"]*", r"\1***", masked)

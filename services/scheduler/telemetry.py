@@ -1,5 +1,7 @@
 """What the scheduler counts."""
 
+import math
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5, 10)
@@ -20,3 +22,11 @@ DECISIONS = Counter(
 LEADER = Gauge("plimsoll_scheduler_leader", "1 while this instance leads")
 EPOCH = Gauge("plimsoll_scheduler_epoch", "Epoch of this instance's last term")
 REPLICAS_TARGET = Gauge("plimsoll_replicas_target", "Target number of replicas", ["model"])
+REDIS_UP = Gauge("plimsoll_redis_up", "1 while Redis answers, 0 while not, NaN where none is set")
+REDIS_UP.set(math.nan)
+REDIS_WRITTEN = Counter(
+    "plimsoll_redis_written_total", "Records of which Redis was given the copy", ["topic"]
+)
+REDIS_REBUILDS = Counter(
+    "plimsoll_redis_rebuilds_total", "How often Redis was filled from the log anew"
+)
