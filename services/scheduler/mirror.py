@@ -88,9 +88,10 @@ class Mirror:
         up = error is None
         if up and self._up is False:
             log.info("the cache answers again: filling it from the log")
-        elif not up and self._up is not False:
-            unforeseen = None if isinstance(error, ConnectionError) else error
-            log.warning("the cache is away", reason=str(error), exc_info=unforeseen)
+        elif isinstance(error, ConnectionError) and self._up is not False:
+            log.warning("the cache is away", reason=str(error))
+        elif error is not None and self._up is not False:
+            log.error("the cache cannot be kept", exc_info=error)
         self._up = up
         telemetry.REDIS_UP.set(up)
 
