@@ -90,6 +90,19 @@ class PostgresServer:
             capture_output=True,
         )
 
+    def create(self, database: str, template: str = "template1") -> str:
+        """Create a database; returns its URL."""
+        self._run("createdb", "--template", template, database)
+        return self.url(database)
+
+    def drop(self, database: str) -> None:
+        self._run("dropdb", "--force", database)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        where = ["-h", HOST, "-p", str(self.port), "-U", "plimsoll"]
+        environment = {**os.environ, "PGPASSWORD": "secret"}
+        subprocess.run([self.bin / program, *where, *arguments], check=True, env=environment)
+
     def start(self) -> None:
         """Start it, and return once it accepts connections. Raises LocalError."""
         argv = ["-D", str(self._data), "-p", str(self.port), "-h", HOST, "-k", str(self._folder)]

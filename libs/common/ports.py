@@ -239,8 +239,12 @@ class Announcement(NamedTuple):
 class Ledger(Protocol):
     """The inventory's books, open within one transaction."""
 
-    async def settled(self, order_ids: Sequence[str]) -> Mapping[str, Settled]:
-        """Return, by order id, those of the orders that have their verdict already."""
+    async def open(self, order_ids: Sequence[str], items: Sequence[str]) -> Mapping[str, Settled]:
+        """Begin: keep all others from the stock of `items`, all that this transaction will change.
+
+        Returns:
+            By order id, those of the orders that have their verdict already.
+        """
         ...
 
     async def deduct(self, quantities: Mapping[str, int]) -> Mapping[str, int] | Shortage:
@@ -266,7 +270,14 @@ class Store(Protocol):
     async def transact(self, work: Callable[[Ledger], Awaitable[R]]) -> R:
         """Return what `work` returns once all that it did is on disk; if it raises, none is.
 
-        Passing trouble (a lock, a lost race) runs `work` again from its start.
+        Passing trouble (a lock, a lost race, a lost connection) runs `work` again from its start.
+        """
+        ...
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Be the only one inside, of all instances on this database; wait for one's turn.
+
+        A turn that does not come for some seconds is taken: whoever has it may hang.
         """
         ...
 
