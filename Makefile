@@ -13,7 +13,8 @@ PROFILES ?=
 COMPOSE_ENV = COMPOSE_FILE=compose.yaml$(if $(filter 3,$(BROKERS)),:deploy/compose.brokers.yaml) COMPOSE_PROFILES=$(PROFILES)
 
 .DEFAULT_GOAL := help
-.PHONY: help system setup lock kafka check unit test golden proto env demo takeover outage up down logs drill clean
+.PHONY: help system setup lock kafka check unit test golden proto env boards demo takeover outage up \
+	down logs drill clean
 
 help: ## print the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +57,9 @@ golden: setup ## rewrite the golden decisions; read the diff
 
 proto: setup ## make libs/common/plimsoll_pb2.py from its .proto
 	@cd libs/common && ../../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. plimsoll.proto
+
+boards: setup ## make the Grafana boards and docs/panels.md from deploy/grafana/boards
+	@$(BIN)/python -m deploy.grafana
 
 env: setup ## make .env.example from the settings
 	@$(BIN)/plimsoll settings > .env.example

@@ -26,7 +26,10 @@ ROOMS: list[tuple[str, set[str]]] = [
     ("libs/common/telemetry.py", {"structlog", "prometheus_client"}),
     ("libs/common/settings.py", PORTS | {"pydantic", "pydantic_settings"}),
     ("libs/common/*.py", PORTS | {"pydantic", "numpy", "orjson", "google"}),
-    ("libs/fleet/*.py", CONTRACTS | {"numpy", "libs.fleet", "pydantic", "yaml"}),
+    (
+        "libs/fleet/*.py",
+        CONTRACTS | {"numpy", "numba", "llvmlite", "libs.fleet", "pydantic", "yaml"},
+    ),
     ("services/*/__main__.py", {"*"}),
     ("services/*/migrations/*.py", {"*"}),
     ("services/scheduler/core/*.py", CONTRACTS | {"numpy", f"{COMMON}.wire"}),
@@ -35,13 +38,14 @@ ROOMS: list[tuple[str, set[str]]] = [
     ("services/executor/*.py", SHELL | {"libs.fleet"}),
     ("services/*/*.py", SHELL),
     ("cli/*.py", {"*"}),
+    ("deploy/grafana/*.py", {"grafana_foundation_sdk", "deploy.grafana"}),
 ]
 
 
 def modules() -> list[Path]:
     return [
         path
-        for top in ("libs", "services", "cli")
+        for top in ("libs", "services", "cli", "deploy")
         for path in sorted((ROOT / top).rglob("*.py"))
         if "__pycache__" not in path.parts
     ]
@@ -100,7 +104,7 @@ def test_a_service_never_imports_another_and_no_core_its_shell(path: Path) -> No
 
 
 def test_client_libraries_live_in_the_adapters_alone() -> None:
-    clients = {"aiokafka", "sqlalchemy", "pynvml", "psutil", "aiosqlite", "redis"}
+    clients = {"aiokafka", "sqlalchemy", "pynvml", "psutil", "aiosqlite", "asyncpg", "redis"}
     for path in modules():
         if not path.match("libs/common/adapters/*.py") and "migrations" not in path.parts:
             assert not [m for m in imports(path) if within(m, clients)], path

@@ -8,7 +8,7 @@ dispatched comes back in a `BatchEnded` or a `HandedBack`.
 
 from collections.abc import Sequence
 
-from libs.common.messages import FleetState, GpuState, ModelSpec, ReplicaState
+from libs.common.messages import BatchLaw, FleetState, GpuState, ModelSpec, ReplicaState
 from libs.fleet.engine import Engines
 from libs.fleet.events import Event, FleetError, Request
 from libs.fleet.gpu import Gpu, Replica
@@ -90,7 +90,10 @@ class Fleet:
         if name in self.replicas:
             raise FleetError(f"{name} is there already, {self.replicas[name].state}")
         taken = self._pick(spec, node, gpus)
-        replica = Replica(name, spec, spec.law[taken[0].device_type], taken, self.now_ms)
+        law = spec.law[taken[0].device_type]
+        if not isinstance(law, BatchLaw):
+            raise FleetError(f"{spec.name} is of kind {spec.kind}")
+        replica = Replica(name, spec, law, taken, self.now_ms)
         for gpu in taken:
             free_bytes = gpu.memory_bytes - gpu.promised_bytes
             if replica.memory_bytes_per_gpu > free_bytes:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from libs.common.messages import ModelSpec, RoutingTable
+from libs.common.messages import BatchLaw, ModelSpec, RoutingTable
 from libs.fleet.events import BatchEnded, Event, HandedBack, Loaded, Request
 from libs.fleet.fleet import Fleet
 from libs.fleet.routing import choose
@@ -189,7 +189,11 @@ class Router:
 
     def _hopeless_from_ms(self, lane: _Lane, request: Request) -> float:
         """Return when even the fastest device, at once, would be too late."""
-        fastest_ms = min(law.alpha_ms + law.beta_ms for law in lane.spec.law.values())
+        fastest_ms = min(
+            law.alpha_ms + law.beta_ms
+            for law in lane.spec.law.values()
+            if isinstance(law, BatchLaw)
+        )
         return request.due_at_ms + lane.spec.objective.latency_ms - fastest_ms
 
     def _end_batch(self, batch: BatchEnded) -> None:

@@ -36,7 +36,8 @@ class NodeSpec(_Part):
     device_type: Name
     gpus: Annotated[int, Field(ge=1, le=64)]
     host_memory_bytes: Bytes = 0
-    load_bytes_per_s: Positive  # shared by the loads that run at once
+    load_bytes_per_s: Positive  # from its disk, shared by the loads that run at once
+    host_bytes_per_s: Positive = 25e9  # between host memory and GPUs; a PCIe 4 link of 16 lanes
     start_s: Annotated[float, Field(ge=0)] = 0.0  # paid by the first load; 0: it runs already
 
     @property
@@ -46,20 +47,17 @@ class NodeSpec(_Part):
 
 
 class TrainingSpec(_Part):
-    """A job of the backlog: steps that any GPU with room may take, one at a time."""
+    """A job of the backlog: steps that any GPU with room may take, or any gang on a node."""
 
     name: Name
-    gpus: int = 1
-    memory_bytes: Bytes
+    gpus: Annotated[int, Field(ge=1, le=64)] = 1  # of one node, which step together
+    memory_bytes: Bytes  # on each of its GPUs
     step_ms: dict[Name, Positive] = Field(min_length=1)  # by device type
     steps: Annotated[int, Field(ge=0)]
     checkpoint_s: Annotated[float, Field(ge=0)] = 0.0  # before its memory can be given back
-
-    @model_validator(mode="after")
-    def _refuse_gangs(self) -> Self:
-        if self.gpus != 1:
-            raise ValueError(f"gpus is {self.gpus}: a step across several GPUs is not supported")
-        return self
+    restore_s: Annotated[float, Field(ge=0)] = 0.0  # before its next step elsewhere
+    # A failure costs the steps since the last checkpoint. 0: there is one only when it must leave.
+    checkpoint_every_s: Annotated[float, Field(ge=0)] = 0.0
 
 
 class FleetSpec(_Part):
@@ -76,6 +74,13 @@ class FleetSpec(_Part):
         for device_type in used:
             if device_type not in self.device_types:
                 raise ValueError(f"device type {device_type!r} is not among device_types")
+        for job in self.training:
+            largest = max((n.gpus for n in self.nodes if n.device_type in job.step_ms), default=0)
+            if job.gpus > max(1, largest):
+                raise ValueError(
+                    f"training job {job.name!r} wants {job.gpus} GPUs of one node; the largest "
+                    f"with a step_ms for its type has {largest}"
+                )
         _refuse_repeats("node", [name for node in self.nodes for name in node.names])
         _refuse_repeats("training job", [job.name for job in self.training])
         return self

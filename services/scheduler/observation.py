@@ -197,8 +197,8 @@ def _replicas(view: View | Sources, models: Sequence[ModelSpec], devices: Sequen
     for name in sorted(view.fleet):
         for replica in view.fleet[name].replicas:
             places = [on_device.get((name, gpu), -1) for gpu in replica.gpus]
-            # A GPU that is not registered (yet) cannot be planned with.
-            if places and min(places) >= 0:
+            # A GPU that is not registered (yet) cannot be planned with; in host memory it is on none.
+            if places and min(places) >= 0 and replica.state != "host":
                 rows.append((replica, places))
     widest = max((len(places) for _, places in rows), default=1)
     padded = [places + [-1] * (widest - len(places)) for _, places in rows]

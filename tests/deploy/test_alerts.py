@@ -1,5 +1,6 @@
 """The alerts: valid, each proven to fire and to keep still, and each with its page for a person."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from tests.prometheus_server import (
 )
 
 TESTS = sorted((FOLDER / "tests").glob("*.yml"))
+BOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
 PAGE = ROOT / "docs" / "alerts.md"
 ALERTS = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
@@ -68,6 +70,20 @@ def test_an_alert_says_what_is_the_matter_and_where_to_read_on(alert: str) -> No
 
 def test_the_page_tells_of_no_alert_that_there_is_not() -> None:
     assert set(re.findall(r"^## (Plimsoll\w+)$", PAGE.read_text(), re.MULTILINE)) == set(ALERTS)
+
+
+def test_the_page_points_at_panels_that_there_are() -> None:
+    boards = [json.loads(file.read_text()) for file in BOARDS]
+    # A panel that is repeated for each model says so behind its name.
+    there = {
+        (panel["title"].partition(":")[0], board["title"])
+        for board in boards
+        for panel in board["panels"]
+    }
+    text = " ".join(PAGE.read_text().split())
+    pointed_at = set(re.findall(r"\*([^*]+)\* on \*(\w+)\*", text))
+    assert len(pointed_at) > 10
+    assert pointed_at - there == set()
 
 
 def test_every_service_is_read_at_its_port() -> None:

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from libs.common.messages import BatchLaw, LoadTime, ModelSpec, Objective, Route, RoutingTable
+from libs.common.messages import (
+    BatchLaw,
+    LoadTime,
+    ModelSpec,
+    Objective,
+    Route,
+    RoutingTable,
+    StepLaw,
+)
 from libs.fleet.events import Event, Request
 from libs.fleet.fleet import Fleet
 from libs.fleet.spec import DeviceType, FleetSpec, NodeSpec, TrainingSpec
@@ -65,3 +73,22 @@ def table(
 
 def of_kind(events: list[Event], kind: type[Any]) -> list[Any]:
     return [event for event in events if isinstance(event, kind)]
+
+
+def llm(name: str = "m", **given: Any) -> ModelSpec:
+    """An LLM of 10 GB with a KV cache of 20,000 tokens."""
+    law = {"base_ms": 8.0, "prefill_token_ms": 0.035, "decode_seq_ms": 0.04, "kv_token_ms": 6e-5}
+    fields: dict[str, Any] = {
+        "kind": "llm",
+        "objective": Objective(
+            ttft_ms=given.pop("ttft_ms", 1000.0), tpot_ms=given.pop("tpot_ms", 25.0)
+        ),
+        "weights_bytes": 9 * GB,
+        "activation_bytes": GB,
+        "kv_bytes_per_token": 100_000,
+        "kv_tokens": 20_000,
+        "batch_max": 64,
+        "load": LoadTime(bytes=10 * GB),
+        "law": {"gpu": StepLaw(**(law | given.pop("law", {})))},
+    }
+    return ModelSpec(name=name, **(fields | given))

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from libs.common.messages import DeviceSpec, ModelSpec
+from libs.common.messages import BatchLaw, DeviceSpec, ModelSpec
 from services.predictor.core.columns import Floats, Pair
 
 
@@ -60,10 +60,12 @@ def priors(registry: Registry, pairs: tuple[Pair, ...]) -> Priors:
     out = np.full((4, len(pairs)), np.nan)
     for row, (name, kind) in enumerate(pairs):
         spec = registry.models.get(name)
-        if spec is None or kind not in spec.law:
+        law = spec.law.get(kind) if spec is not None else None
+        if spec is None or law is None:
             continue
-        law, load = spec.law[kind], spec.load
-        out[:3, row] = law.alpha_ms, law.beta_ms, spec.batch_max
+        load = spec.load
+        if isinstance(law, BatchLaw):
+            out[:3, row] = law.alpha_ms, law.beta_ms, spec.batch_max
         if kind in bandwidth:
             size = load.bytes or spec.weights_bytes
             out[3, row] = 1000 * (load.image_s + size / bandwidth[kind] + load.compile_s)

@@ -1,0 +1,824 @@
+"""The fleet: one deterministic model of GPUs that serve, load and train, moved on by its caller.
+
+`advance(until_ms)` plays everything up to a moment; the executor calls it in wall time, the
+benchmark and the tests in virtual time. The same orders at the same times give the same bytes, ties
+in the order in which they arose. No request is ever lost. The state is a set of tables
+(`tables.py`) that compiled kernels change; this facade is all that others need. Times are
+milliseconds on the caller's clock. What is modelled, and what is not: `docs/fleet-model.md`.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from libs.common.messages import (
+    ITERATION_SHARE,
+    BatchLaw,
+    FleetState,
+    GpuState,
+    ModelSpec,
+    ReplicaState,
+    RoutingTable,
+    StepLaw,
+)
+from libs.fleet import tables as t
+from libs.fleet.agenda import lane_soon, look_soon, plan
+from libs.fleet.charge import settle
+from libs.fleet.faults import take_fault
+from libs.fleet.play import next_ms, play, reject_all
+from libs.fleet.prefix import clear
+from libs.fleet.queues import hand_back
+from libs.fleet.requests import Requests
+from libs.fleet.residents import become_resident, count_standby, drain, order_load
+from libs.fleet.spec import FleetSpec
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+THETA = 0.7  # until a policy has set it; the study beside the design has why
+UNLIMITED = 1_000_000
+STATES: dict[int, Literal["loading", "resident", "draining", "host"]] = {
+    t.LOADING: "loading",
+    t.RESIDENT: "resident",
+    t.DRAINING: "draining",
+    t.TO_HOST: "draining",
+    t.IN_HOST: "host",
+}
+REASONS: dict[int, Literal["ordered", "out of memory", "failed"]] = {
+    t.ORDERED: "ordered",
+    t.OUT_OF_MEMORY: "out of memory",
+    t.FAILED: "failed",
+}
+FAULTS = {"fail": t.FAIL, "revive": t.REVIVE, "reclaim": t.RECLAIM}
+ROUTERS = {"first_fit": t.FIRST_FIT, "jsq": t.SHORTEST_QUEUE}
+
+
+class FleetError(ValueError):
+    """An order that the fleet cannot carry out; nothing has changed, and the text says why."""
+
+
+class Loaded(NamedTuple):
+    """A replica is resident."""
+
+    at_ms: float
+    replica: str
+    load_ms: float  # since it was ordered
+
+
+class Gone(NamedTuple):
+    """A replica has left its GPUs."""
+
+    at_ms: float
+    replica: str
+    reason: Literal["ordered", "out of memory", "failed"]
+
+
+class ReplicaView(NamedTuple):
+    """A replica as a policy may see it."""
+
+    name: str  # model@node:0+1
+    model: str
+    node: str
+    gpus: tuple[int, ...]
+    state: Literal["loading", "resident", "draining", "host"]
+    concurrency: int  # requests that the router may give it; 0: leave it to training
+    held: int  # requests that it holds, waiting or running
+    waiting: int  # those of them that do not run yet
+    batch_size: int
+    wait_ms: float
+    serving_share: float
+    ordered_ms: float
+    kv_tokens_used: int
+    kv_tokens: int
+
+
+def replica_name(model: str, node: str, gpus: Sequence[int]) -> str:
+    """Return `model@node:0+1`."""
+    return f"{model}@{node}:{'+'.join(map(str, gpus))}"
+
+
+class FleetModel:
+    """Orders act at `now_ms`: advance first. Those about a replica raise KeyError without one."""
+
+    def __init__(
+        self,
+        spec: FleetSpec,
+        models: Sequence[ModelSpec] = (),
+        at_ms: float = 0.0,
+        switch_ms: float = 10.0,
+    ) -> None:
+        self.spec = spec
+        self.device_types = list(spec.device_types)
+        self.devices = spec.devices()
+        self.gpu_index = {device.device: g for g, device in enumerate(self.devices)}
+        self.nodes = list(dict.fromkeys(device.node for device in self.devices))
+        self.node_index = {node: n for n, node in enumerate(self.nodes)}
+        self.model_index: dict[str, int] = {}
+        self.specs: list[ModelSpec] = []
+        self._start_ms = float(at_ms)
+        self._memory = t.Memory()
+        self._world = self._memory.world
+        self._slots: dict[str, int] = {}  # replicas there, by name
+        self._names: list[str] = []  # of all that ever were, by number
+        self._tables: dict[str, RoutingTable] = {}
+        self._events: list[Loaded | Gone] = []
+        self._free_requests: list[int] = []
+        self._make_tables(switch_ms)
+        for model in models:
+            self.register(model)
+
+    # --- Time -------------------------------------------------------------------------------------
+
+    @property
+    def now_ms(self) -> float:
+        """The moment up to which everything has been played."""
+        return self._start_ms + float(self._world["now_ms"][0])
+
+    def next_event_ms(self) -> float:
+        """Return the time before which nothing happens unless an order comes; may be now."""
+        return self._start_ms + float(next_ms(self._world))
+
+    def advance(self, until_ms: float) -> None:
+        """Play up to and including `until_ms`."""
+        until_ms -= self._start_ms
+        assert until_ms >= self._world["now_ms"][0], (until_ms, self.now_ms)
+        while not play(self._world, until_ms):
+            self._make_room()
+        if self._world["n_said"][0]:
+            self._read_log()
+
+    def run(
+        self, until_ms: float, tick_ms: float, policy: Callable[["FleetModel"], None]
+    ) -> Floats:
+        """Play up to `until_ms`, with a policy called at each multiple of `tick_ms` from the start.
+
+        Returns how long each call took, in us.
+        """
+        decide_us = []
+        tick = int((self.now_ms - self._start_ms) // tick_ms) + 1
+        while self._start_ms + tick * tick_ms <= until_ms:
+            self.advance(self._start_ms + tick * tick_ms)
+            begun_ns = time.perf_counter_ns()
+            policy(self)
+            decide_us.append((time.perf_counter_ns() - begun_ns) / 1000)
+            tick += 1
+        self.advance(until_ms)
+        return np.array(decide_us)
+
+    # --- Models and requests ----------------------------------------------------------------------
+
+    def register(self, spec: ModelSpec) -> int:
+        """Add a model, or change what is promised of it; return its index.
+
+        Replicas there keep their old spec.
+        """
+        m = self.model_index.get(spec.name)
+        if m is None:
+            m = self.model_index[spec.name] = len(self.specs)
+            self.specs.append(spec)
+            self._add_model(m)
+        self.specs[m] = spec
+        model = self._memory["models"][m]
+        model["kind"] = t.LLM if spec.kind == "llm" else t.BATCH
+        model["rejects"] = spec.on_late == "reject"
+        model["known"] = 1
+        objective = spec.objective
+        model["objective_ms"] = objective.latency_ms
+        model["ttft_ms"], model["tpot_ms"] = objective.ttft_ms, objective.tpot_ms
+        # A request still waiting this long after it was due can no longer meet its objective.
+        model["fastest_ms"] = objective.latency_ms - min(map(_shortest_ms, spec.law.values()))
+        model["kv_tokens"] = spec.kv_tokens
+        if spec.kind == "llm":
+            self._memory.grow("sequences", len(self._memory["replicas"]), spec.batch_max)
+        return m
+
+    def forget(self, name: str) -> None:
+        """Remove a model: who waits at the router is rejected, who runs is served."""
+        m = self.model_index.get(name)
+        if m is not None:
+            self._memory["models"][m]["known"] = 0
+            reject_all(self._world, m)
+
+    def knows(self, name: str) -> bool:
+        """Whether requests of this model can be taken."""
+        m = self.model_index.get(name)
+        return m is not None and bool(self._memory["models"][m]["known"])
+
+    def submit(self, requests: Requests) -> None:
+        """Add requests that will arrive when they are due, none before those added so far."""
+        head = self._world[0]
+        old, new = len(self.requests), len(requests.due_ms)
+        if requests.blocks is not None:
+            self._make_cache(requests)
+        table = self._memory.grow("requests", old + new)
+        requests.fill(table[old:], len(self._memory["blocks"]), self._start_ms)
+        if requests.blocks is not None:
+            self._memory.put("blocks", np.concatenate([self._memory["blocks"], requests.blocks]))
+        self._memory.grow("ends", old + new)
+        done = int(head["next_arrival"])
+        waiting = self._memory["arrivals"][done : int(head["n_arrivals"])]
+        coming = np.arange(old, old + new, dtype=np.int32)
+        if len(waiting) and new:
+            assert table["due_ms"][waiting[-1]] <= table["due_ms"][old], "requests out of order"
+        self._memory.put("arrivals", np.concatenate([waiting, coming]))
+        head["next_arrival"], head["n_arrivals"] = 0, len(waiting) + new
+
+    # --- Replicas ---------------------------------------------------------------------------------
+
+    def load(
+        self, model: str, node: str, gpus: Sequence[int], concurrency: int | None = None
+    ) -> str:
+        """Begin to load a replica, and return its name; `Loaded` comes once it is resident.
+
+        Where the node holds a copy of the model in its memory, that is what is loaded. A training
+        job in its way checkpoints and goes first; until then the replica waits.
+
+        Raises:
+            FleetError: no such model, node or GPU, the node is down, not the number of GPUs that
+                the model needs, no law for the device type, no memory, or it is there already.
+        """
+        r = self._add_replica(model, node, gpus, concurrency)
+        order_load(self._world, r)
+        return self._names[int(self._memory["replicas"][r]["number"])]
+
+    def place(self, model: str, node: str, gpus: Sequence[int]) -> str:
+        """Put a replica on its GPUs as if it had been there before the run; raises as `load`.
+
+        Its node runs from now on, and no load is counted.
+        """
+        r = self._add_replica(model, node, gpus, None)
+        record = self._memory["replicas"][r]
+        self._memory["nodes"][record["node"]]["started_ms"] = self._world["now_ms"][0]
+        for k in range(int(record["n_gpus"])):
+            look_soon(self._world, int(self._memory["replica_gpus"][r, k]))
+        order_load(self._world, r)
+        assert record["has_memory"], "place replicas before anything trains"
+        record["ticket"] += 1  # the plan to load comes to nothing
+        become_resident(self._world, r)
+        m = int(record["model"])
+        self._memory["models"][m]["loads"] -= 1
+        law = self._memory["laws"][m, self._type_of(r)]
+        law["loads"] -= 1
+        self._read_log()
+        self._events.pop()
+        return self._names[int(record["number"])]
+
+    def drain(self, name: str) -> None:
+        """Let a replica finish what it holds, then go. One that still loads goes at once."""
+        r = self._slots[name]
+        self._memory["replicas"][r]["leaves_to_host"] = self._memory["replicas"][r]["state"] == (
+            t.TO_HOST
+        )
+        drain(self._world, r)
+        self._read_log()
+
+    def unload(self, name: str) -> None:
+        """Let a replica go after what it runs; what waits there is handed back now."""
+        hand_back(self._world, self._slots[name])
+        self.drain(name)
+
+    def to_host(self, name: str) -> None:
+        """Let a replica finish what it holds, then move its weights to its node's memory.
+
+        Raises:
+            FleetError: it is not resident, or the node's memory has no room.
+        """
+        record = self._memory["replicas"][self._slots[name]]
+        if record["state"] != t.RESIDENT:
+            raise FleetError(f"{name} is not resident, but {STATES[int(record['state'])]}")
+        node = self._memory["nodes"][record["node"]]
+        free = int(node["host_memory"] - node["host_taken"])
+        if record["load_bytes"] > free:
+            raise FleetError(
+                f"no host memory for {name}: {int(record['load_bytes'])} bytes needed, {free} free"
+            )
+        node["host_taken"] += int(record["load_bytes"])
+        record["leaves_to_host"] = 1
+        drain(self._world, self._slots[name])
+        self._read_log()
+
+    def set_batch(self, name: str, size: int, wait_ms: float, serving_share: float) -> None:
+        """Set how a replica forms batches (LLM: runs sequences), and its part of its GPUs' compute.
+
+        Raises:
+            FleetError: `size` is above what the model takes.
+        """
+        r = self._slots[name]
+        record = self._memory["replicas"][r]
+        batch_max = self.specs[int(record["model"])].batch_max
+        if size > batch_max:
+            raise FleetError(f"batch size {size} is above batch_max {batch_max}")
+        record["batch_size"], record["wait_ms"] = size, wait_ms
+        record["serving_share"] = serving_share
+        self._look_at(r)
+
+    def set_concurrency(self, name: str, concurrency: int) -> None:
+        """Set how many requests the router may give a replica; at 0 its GPUs are left to train."""
+        r = self._slots[name]
+        record = self._memory["replicas"][r]
+        if record["concurrency"] != concurrency:
+            record["concurrency"] = concurrency
+            count_standby(self._world, r)
+            self._look_at(r)
+            lane_soon(self._world, int(record["model"]))
+
+    # --- The router -------------------------------------------------------------------------------
+
+    def set_order(self, model: str, names: Iterable[str]) -> None:
+        """Set the order in which the router looks at replicas; those left out get concurrency 0."""
+        m = self.model_index[model]
+        order = [self._slots[name] for name in names if name in self._slots]
+        others = [r for r in self._order_of(m) if r not in order]
+        self._memory["orders"][m, : len(order) + len(others)] = order + others
+        self._memory["models"][m]["n_order"] = len(order) + len(others)
+        for r in others:
+            self.set_concurrency(self._name_of(r), 0)
+        lane_soon(self._world, m)
+
+    def set_theta(self, model: str, theta: float) -> None:
+        """Set the part of the objective that a prediction may fill."""
+        self._memory["models"][self.model_index[model]]["theta"] = theta
+
+    def set_router(self, model: str, router: Literal["first_fit", "jsq"]) -> None:
+        """Set the law by which a model's requests are given to replicas."""
+        self._memory["models"][self.model_index[model]]["router"] = ROUTERS[router]
+
+    def follow(self, table: RoutingTable) -> bool:
+        """Take a table, unless one of a higher (epoch, tick) is in force: then return False.
+
+        It may name replicas that are still to come.
+        """
+        old = self._tables.get(table.model)
+        if old is not None and (table.epoch, table.tick) < (old.epoch, old.tick):
+            return False
+        self._tables[table.model] = table
+        if table.model in self.model_index:
+            self.set_theta(table.model, table.theta)
+            self._apply(table)
+        return True
+
+    # --- Faults -----------------------------------------------------------------------------------
+
+    def fail(self, node: str) -> None:
+        """Lose a node and all on it, now."""
+        take_fault(self._world, self.node_index[node], t.FAIL)
+        self._read_log()
+
+    def revive(self, node: str) -> None:
+        """Bring a node back, cold."""
+        take_fault(self._world, self.node_index[node], t.REVIVE)
+
+    def reclaim(self, node: str, notice_s: float) -> None:
+        """Announce that a node will be lost: its jobs save their state, and nothing new begins."""
+        self.schedule([(self.now_ms, "reclaim", node, notice_s)])
+
+    def schedule(self, faults: Iterable[tuple[float, str, str, float]]) -> None:
+        """Plan faults: (at_ms, "fail" | "revive" | "reclaim", node, notice_s)."""
+        for at_ms, kind, node, notice_s in faults:
+            n, due_ms = self.node_index[node], at_ms - self._start_ms
+            self._make_room()
+            plan(self._world, due_ms, t.FAULT, n, FAULTS[kind])
+            if kind == "reclaim":
+                plan(self._world, due_ms + notice_s * 1000, t.FAULT, n, t.FAIL)
+
+    # --- What a policy may see --------------------------------------------------------------------
+
+    @property
+    def models(self) -> t.Table:
+        """The models' counters and gauges, (models,); see `tables.py`. Not to be written."""
+        return self._memory["models"][: len(self.specs)]
+
+    @property
+    def laws(self) -> t.Table:
+        """Sums over finished batches, iterations and loads, (models, device types)."""
+        return self._memory["laws"][: len(self.specs)]
+
+    @property
+    def latency_ratio(self) -> Ints:
+        """Ends by latency / objective, (models, buckets of `series`); LLMs: of the worse ratio."""
+        return self._memory["latency_ratio"][: len(self.specs)]
+
+    @property
+    def ttft_ratio(self) -> Ints:
+        """Ends of LLMs by time to first token / objective, (models, buckets of `series`)."""
+        return self._memory["ttft_ratio"][: len(self.specs)]
+
+    @property
+    def jobs(self) -> t.Table:
+        """The training jobs: steps left, kept and rolled back, checkpoints, restores."""
+        return self._memory["jobs"][: len(self.spec.training)]
+
+    @property
+    def free_bytes(self) -> Ints:
+        """Memory not promised to replicas, (gpus,): a training job gives way."""
+        gpus = self._memory["gpus"]
+        return cast(Ints, gpus["memory"] - gpus["promised"])
+
+    @property
+    def down(self) -> npt.NDArray[np.bool_]:
+        """Whether a GPU's node is lost, or to be reclaimed, (gpus,)."""
+        gpus, nodes = self._memory["gpus"], self._memory["nodes"]
+        return cast(
+            npt.NDArray[np.bool_], (gpus["down"] > 0) | (nodes["cordoned"][gpus["node"]] > 0)
+        )
+
+    def replica(self, name: str) -> ReplicaView:
+        """Return a replica as a policy may see it."""
+        record = self._memory["replicas"][self._slots[name]]
+        model, _, place = name.rpartition("@")
+        node, _, gpus = place.rpartition(":")
+        return ReplicaView(
+            name,
+            model,
+            node,
+            tuple(map(int, gpus.split("+"))),
+            STATES[int(record["state"])],
+            int(record["concurrency"]),
+            int(record["held"]),
+            int(record["held"] - record["running"]),
+            int(record["batch_size"]),
+            float(record["wait_ms"]),
+            float(record["serving_share"]),
+            self._start_ms + float(record["ordered_ms"]),
+            int(record["context"] + record["reserved"]),
+            int(record["kv_tokens"]),
+        )
+
+    @property
+    def replicas(self) -> list[str]:
+        """The names of all replicas, in the order of their loading."""
+        return list(self._slots)
+
+    def replicas_of(self, model: str) -> list[ReplicaView]:
+        """Return the replicas of a model, in the order of their loading."""
+        m = self.model_index[model]
+        there = self._memory["replicas"]
+        return [self.replica(name) for name, r in self._slots.items() if there[r]["model"] == m]
+
+    def state_of(self, node: str) -> FleetState:
+        """Return what is where on a node. A training job gives way: its memory counts as free."""
+        n = self.node_index[node]
+        record = self._memory["nodes"][n]
+        first, count = int(record["first_gpu"]), int(record["n_gpus"])
+        gpus = self._memory["gpus"][first : first + count]
+        there = self._memory["replicas"]
+        views = [
+            (self.replica(name), there[r])
+            for name, r in self._slots.items()
+            if there[r]["node"] == n
+        ]
+        return FleetState(
+            node=node,
+            at_ms=int(self.now_ms),
+            gpus=tuple(
+                GpuState(
+                    gpu=k,
+                    memory_bytes_total=int(gpu["memory"]),
+                    memory_bytes_free=0 if gpu["down"] else int(gpu["memory"] - gpu["promised"]),
+                )
+                for k, gpu in enumerate(gpus)
+            ),
+            replicas=tuple(
+                ReplicaState(
+                    replica=view.name,
+                    model=view.model,
+                    gpus=view.gpus,
+                    state=view.state,
+                    memory_bytes=int(replica["whole_memory"]),
+                )
+                for view, replica in views
+            ),
+        )
+
+    def take_changed(self) -> list[str]:
+        """Return the nodes whose replicas changed since this was last called; at first all."""
+        changed = self._memory["nodes"]["changed"]
+        names = [self.nodes[n] for n in np.flatnonzero(changed)]
+        changed[:] = 0
+        return sorted(names)
+
+    def take_events(self) -> list[Loaded | Gone]:
+        """Return what came and went since this was last called, in order."""
+        events, self._events = self._events, []
+        return events
+
+    # --- What comes out ---------------------------------------------------------------------------
+
+    @property
+    def requests(self) -> t.Table:
+        """All requests, in the order in which they were submitted; see `tables.py`.
+
+        Times in it count from the start of the run; `first_ms` and `ended_ms` are -1 before.
+        """
+        return self._memory["requests"]
+
+    def latency_ms(self) -> Floats:
+        """Return due to ended, (requests,); -1 where a request was not served."""
+        return self._where_served(self.requests["ended_ms"])
+
+    def ttft_ms(self) -> Floats:
+        """Return due to first token, (requests,); -1 where a request was not served."""
+        return self._where_served(self.requests["first_ms"])
+
+    def tpot_ms(self) -> Floats:
+        """Return the mean time of each token after the first, (requests,); -1 where not served."""
+        table = self.requests
+        later = np.maximum(table["generated"] - 1, 1)
+        return np.where(self._served(), (table["ended_ms"] - table["first_ms"]) / later, -1.0)
+
+    def accounts(self) -> t.Table:
+        """Return a copy of the GPUs' accounts, settled to now: differences give a window."""
+        for g in range(len(self.devices)):
+            settle(self._world, g)
+        copy: t.Table = self._memory["gpus"].copy()
+        return copy
+
+    def work(self) -> t.Table:
+        """Return a copy of `laws`; its fields `done_*` are the work of completed requests."""
+        copy: t.Table = self.laws.copy()
+        return copy
+
+    def finish(self) -> None:
+        """Count every request that is still open as unfinished: it is missed."""
+        table = self.requests
+        open_ = table["status"] == t.OPEN
+        table["status"][open_] = t.UNFINISHED
+        self._memory["models"]["unfinished"] += np.bincount(
+            table["model"][open_], minlength=len(self._memory["models"])
+        )
+
+    # --- Parts of the above -----------------------------------------------------------------------
+
+    def _served(self) -> npt.NDArray[np.bool_]:
+        return np.isin(self.requests["status"], (t.OK, t.LATE))
+
+    def _where_served(self, at_ms: Floats) -> Floats:
+        since_due_ms = np.maximum(at_ms - self.requests["due_ms"], 0.0)
+        return np.where(self._served(), since_due_ms, -1.0)
+
+    def _name_of(self, r: int) -> str:
+        return self._names[int(self._memory["replicas"][r]["number"])]
+
+    def _type_of(self, r: int) -> int:
+        g = self._memory["replica_gpus"][r, 0]
+        return int(self._memory["gpus"][g]["device_type"])
+
+    def _order_of(self, m: int) -> list[int]:
+        n = int(self._memory["models"][m]["n_order"])
+        return [int(r) for r in self._memory["orders"][m, :n]]
+
+    def _look_at(self, r: int) -> None:
+        for k in range(int(self._memory["replicas"][r]["n_gpus"])):
+            look_soon(self._world, int(self._memory["replica_gpus"][r, k]))
+
+    def _apply(self, table: RoutingTable) -> None:
+        self.set_order(table.model, [route.replica for route in table.replicas])
+        for route in table.replicas:
+            if route.replica in self._slots:
+                self.set_concurrency(route.replica, route.concurrency)
+
+    def _make_tables(self, switch_ms: float) -> None:
+        spec, memory = self.spec, self._memory
+        n_gpus, n_nodes, n_jobs = len(self.devices), len(self.nodes), len(spec.training)
+        widest = max(node.gpus for node in spec.nodes)
+        for name in ("requests", "arrivals", "ends", "blocks"):
+            memory.make(name, 0)
+        for name in ("models", "lanes"):
+            memory.make(name, 0)
+        for name in ("latency_ratio", "ttft_ratio"):
+            memory.make(name, 0, t.BUCKETS)
+        memory.make("laws", 0, len(self.device_types))
+        memory.make("orders", 0, 0)
+        memory.make("sequences", 0, 1)
+        memory.make("cache", 0, 0)
+        memory.make("buckets", 0, 0)
+        memory.make("replicas", 0)
+        memory.make("replica_gpus", 0, widest)
+        memory.make("heap", 0)
+        memory.make("said", 0)
+        memory.make("looks", n_gpus)
+        memory.make("gpu_replicas", n_gpus, t.PER_GPU)
+        memory.make("parts", n_gpus + 1)
+        memory.make("part_gpus", n_gpus + 1, widest)
+        self._fill_gpus(memory.make("gpus", n_gpus))
+        self._fill_nodes(memory.make("nodes", n_nodes), memory.make("links", 2 * n_nodes))
+        self._fill_jobs(
+            memory.make("jobs", n_jobs), memory.make("step_ms", n_jobs, len(spec.device_types))
+        )
+        self._world["switch_ms"] = switch_ms
+        self._world["steps_left"] = sum(job.steps for job in spec.training)
+        self._grow_replicas(64)
+        self._make_room()
+        for g in range(n_gpus):
+            look_soon(self._world, g)
+
+    def _fill_gpus(self, table: t.Table) -> None:
+        for gpu, device in zip(table, self.devices, strict=True):
+            gpu["memory"] = device.memory_bytes
+            gpu["node"] = self.node_index[device.node]
+            gpu["device_type"] = self.device_types.index(device.device_type)
+        table["part"], table["look_ms"], table["step_from_ms"] = -1, t.NEVER_MS, -t.NEVER_MS
+
+    def _fill_nodes(self, table: t.Table, links: t.Table) -> None:
+        names = [(node, name) for node in self.spec.nodes for name in node.names]
+        first = 0
+        for n, (node, _) in enumerate(names):
+            record = table[n]
+            record["first_gpu"], record["n_gpus"] = first, node.gpus
+            record["start_ms"] = node.start_s * 1000
+            record["started_ms"] = t.NEVER_MS if node.start_s else 0.0
+            record["host_memory"] = node.host_memory_bytes
+            links[2 * n]["bytes_per_ms"] = node.load_bytes_per_s / 1000
+            links[2 * n + 1]["bytes_per_ms"] = node.host_bytes_per_s / 1000
+            first += node.gpus
+        table["changed"], links["look_ms"] = 1, t.NEVER_MS
+
+    def _fill_jobs(self, table: t.Table, step_ms: Floats) -> None:
+        for j, job in enumerate(self.spec.training):
+            record = table[j]
+            record["gpus"], record["memory"], record["steps_left"] = (
+                job.gpus,
+                job.memory_bytes,
+                job.steps,
+            )
+            record["checkpoint_ms"] = job.checkpoint_s * 1000
+            record["restore_ms"] = job.restore_s * 1000
+            record["checkpoint_every_ms"] = job.checkpoint_every_s * 1000
+            for d, name in enumerate(self.device_types):
+                step_ms[j, d] = job.step_ms.get(name, 0.0)
+
+    def _add_model(self, m: int) -> None:
+        memory, n = self._memory, max(m + 1, 2 * m)
+        memory.grow("models", n)
+        memory.grow("lanes", n)
+        for name in ("latency_ratio", "ttft_ratio"):
+            memory.grow(name, n, t.BUCKETS)
+        memory.grow("laws", n, len(self.device_types))
+        memory.grow("orders", n, len(memory["replicas"]))
+        model = memory["models"][m]
+        model["head"], model["tail"], model["theta"] = -1, -1, THETA
+        model["hopeless_ms"], model["block_tokens"] = t.NEVER_MS, 1
+
+    def _grow_replicas(self, n: int) -> None:
+        memory = self._memory
+        old = len(memory["replicas"])
+        memory.grow("replicas", n)["link"][old:] = -1
+        memory.grow("replica_gpus", n, memory["replica_gpus"].shape[1])
+        memory.grow("orders", memory["orders"].shape[0], n)
+        for name in ("sequences", "cache", "buckets"):
+            memory.grow(name, n, memory[name].shape[1])
+
+    def _make_room(self) -> None:
+        """Give the tables that a moment adds to, room for the largest moment."""
+        head, memory = self._world[0], self._memory
+        self._read_log()
+        room = 8 * (len(self.devices) + len(memory["replicas"]) + len(memory["models"])) + 64
+        head["room"] = room
+        if len(memory["heap"]) < int(head["n_heap"]) + 2 * room:
+            memory.grow("heap", 2 * len(memory["heap"]) + 4 * room)
+        if len(memory["said"]) < 2 * room:
+            memory.grow("said", 4 * room)
+
+    def _make_cache(self, requests: Requests) -> None:
+        """Give the replicas a cache of prefixes, large enough for any KV pool."""
+        memory = self._memory
+        models = memory["models"]
+        models["block_tokens"][np.unique(requests.model)] = requests.block_tokens
+        pools = [spec.kv_tokens for spec in self.specs]
+        n = max(1, max(pools) // requests.block_tokens)
+        if memory["cache"].shape[1] < n:
+            memory.grow("cache", len(memory["replicas"]), n)
+            memory.grow("buckets", len(memory["replicas"]), 1 << (n - 1).bit_length())
+            for r in self._slots.values():
+                clear(self._world, r)
+
+    def _read_log(self) -> None:
+        head = self._world[0]
+        for line in self._memory["said"][: int(head["n_said"])]:
+            name = self._names[int(line["replica"])]
+            at_ms = self._start_ms + float(line["at_ms"])
+            if line["kind"] == t.SAID_LOADED:
+                self._events.append(Loaded(at_ms, name, float(line["took_ms"])))
+            else:
+                self._events.append(Gone(at_ms, name, REASONS[int(line["reason"])]))
+                del self._slots[name]
+        head["n_said"] = 0
+
+    def _pick(self, spec: ModelSpec, node: str, gpus: Sequence[int]) -> list[int]:
+        if node not in self.node_index:
+            raise FleetError(f"unknown node {node!r}")
+        record = self._memory["nodes"][self.node_index[node]]
+        for gpu in gpus:
+            if gpu not in range(int(record["n_gpus"])):
+                raise FleetError(f"{node} has no GPU {gpu}")
+        if len(gpus) != spec.gpus or len(set(gpus)) != spec.gpus:
+            raise FleetError(f"{spec.name} takes {spec.gpus} GPUs, not {list(gpus)}")
+        if record["down"] or record["cordoned"]:
+            raise FleetError(f"{node} is {'down' if record['down'] else 'to be reclaimed'}")
+        return [int(record["first_gpu"]) + gpu for gpu in gpus]
+
+    def _add_replica(
+        self, model: str, node: str, gpus: Sequence[int], concurrency: int | None
+    ) -> int:
+        """Make the record of a replica, with nothing on the GPUs yet."""
+        if not self.knows(model):
+            raise FleetError(f"unknown model {model!r}")
+        m = self.model_index[model]
+        spec, name = self.specs[m], replica_name(model, node, gpus)
+        there = self._slots.get(name)
+        if there is not None and self._memory["replicas"][there]["state"] != t.IN_HOST:
+            raise FleetError(f"{name} is there already, {self.replica(name).state}")
+        taken = self._pick(spec, node, gpus)
+        device_type = self.devices[taken[0]].device_type
+        law = spec.law.get(device_type)
+        if law is None:
+            raise FleetError(f"{spec.name} has no service law for {device_type}")
+        per_gpu = -(-spec.resident_bytes // spec.gpus)
+        for g in taken:
+            if per_gpu > self.free_bytes[g]:
+                raise FleetError(
+                    f"no memory on {self.devices[g].device}: {per_gpu} bytes needed, "
+                    f"{self.free_bytes[g]} free"
+                )
+            if self._memory["gpus"][g]["n_replicas"] == t.PER_GPU:
+                raise FleetError(f"{self.devices[g].device} has {t.PER_GPU} replicas already")
+        from_host = self._take_from_host(m, node)
+        r = self._free_slot()
+        ticket = self._memory["replicas"][r]["ticket"]
+        self._memory["replicas"][r] = np.zeros((), t.REPLICA)
+        record = self._memory["replicas"][r]
+        record["ticket"], record["link"], record["state"] = ticket + 1, -1, t.LOADING
+        record["model"], record["node"], record["n_gpus"] = m, self.node_index[node], spec.gpus
+        record["number"], record["from_host"] = len(self._names), from_host
+        record["memory"], record["whole_memory"] = per_gpu, spec.resident_bytes
+        record["ordered_ms"] = self._world["now_ms"][0]
+        record["load_bytes"] = spec.load.bytes or spec.weights_bytes
+        if not from_host:
+            record["image_ms"] = spec.load.image_s * 1000
+            record["compile_ms"] = spec.load.compile_s * 1000
+        record["batch_size"], record["serving_share"] = spec.batch_max, 1.0
+        record["concurrency"] = UNLIMITED if concurrency is None else concurrency
+        for field in ("head", "tail", "run_head"):
+            record[field] = -1
+        _fill_law(record, law, spec)
+        self._memory["replica_gpus"][r, : len(taken)] = taken
+        self._slots[name] = r
+        self._names.append(name)
+        n = int(self._memory["models"][m]["n_order"])
+        self._memory["orders"][m, n] = r
+        self._memory["models"][m]["n_order"] = n + 1
+        table = self._tables.get(model)
+        if table is not None:  # written before the replica came
+            self._apply(table)
+        self._make_room()
+        return r
+
+    def _free_slot(self) -> int:
+        states = self._memory["replicas"]["state"]
+        free = np.flatnonzero(states == t.GONE)
+        if not len(free):
+            self._grow_replicas(2 * len(states))
+            return len(states)
+        return int(free[0])
+
+    def _take_from_host(self, m: int, node: str) -> int:
+        """Take a copy of a model in a node's memory, if there is one; its bytes stay taken."""
+        there = self._memory["replicas"]
+        for name, r in self._slots.items():
+            record = there[r]
+            if (
+                record["model"] == m
+                and record["node"] == self.node_index[node]
+                and record["state"] == t.IN_HOST
+            ):
+                record["state"] = t.GONE
+                record["ticket"] += 1
+                order = [other for other in self._order_of(m) if other != r]
+                self._memory["orders"][m, : len(order)] = order
+                self._memory["models"][m]["n_order"] = len(order)
+                del self._slots[name]
+                return 1
+        return 0
+
+
+def _shortest_ms(law: BatchLaw | StepLaw) -> float:
+    if isinstance(law, BatchLaw):
+        return law.alpha_ms + law.beta_ms
+    return law.base_ms + law.prefill_token_ms
+
+
+def _fill_law(record: Any, law: BatchLaw | StepLaw, spec: ModelSpec) -> None:
+    if isinstance(law, BatchLaw):
+        record["kind"] = t.BATCH
+        record["alpha_ms"], record["beta_ms"] = law.alpha_ms, law.beta_ms
+        record["request_bytes"] = spec.request_bytes
+        return
+    record["kind"] = t.LLM
+    record["base_ms"], record["prefill_ms"] = law.base_ms, law.prefill_token_ms
+    record["decode_ms"], record["kv_ms"] = law.decode_seq_ms, law.kv_token_ms
+    record["iteration_max_ms"] = ITERATION_SHARE * spec.objective.tpot_ms
+    record["kv_tokens"], record["next_finish"] = spec.kv_tokens, t.FOREVER
+    record["batch_size"] = spec.batch_max
