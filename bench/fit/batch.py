@@ -61,7 +61,9 @@ def fit_all(shared: Path) -> list[dict[str, Any]]:
             entry = _fit(encoder.name, encoder.what, np.array(sizes), np.array(times))
             entry["device_type"] = device_type
             entry["weights_bytes"] = 2 * encoder.parameters
-            entry["basis"] = "measured, without attention (below 5 % of the arithmetic at this length)"
+            entry["basis"] = (
+                "measured, without attention (below 5 % of the arithmetic at this length)"
+            )
             entry["method"] = (
                 f"{encoder.layers} layers of {encoder.vidur_model} over b x {encoder.tokens} "
                 "tokens, non-negative least squares over relative errors"
