@@ -156,7 +156,10 @@ def kafka(
 def demo(
     trace: Annotated[
         Path | None,
-        typer.Option(help="Azure LLM CSV, plain or .gz, for the model chat; else synthetic load."),
+        typer.Option(
+            help="A trace, plain or .gz, for the model chat; its formats: docs/benchmark-data.md. "
+            "Else synthetic load."
+        ),
     ] = None,
     copies: Annotated[
         int, typer.Option(min=1, max=1000, help="Copies of the trace laid over each other.")

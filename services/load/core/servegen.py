@@ -51,7 +51,7 @@ def draw(
     """Draw the requests of the first `until_ms` from a table of clients.
 
     The law's shape is kept, and its scale is set so that the window's published rate holds: the
-    fitted scales alone would send 7 % too much (M-large) and some windows a thousand times.
+    fitted scales alone would send 7 % too much (M-large), and in some windows thousands of times.
     Lengths follow the client's published quantiles; without a table, those of Azure's chat trace.
 
     Raises:
