@@ -218,9 +218,9 @@ class _Run:
         )
         objective = [spec.objective for spec in self._specs]
         latency_by = np.array([o.latency_ms for o in objective])[model]
-        pace_by = np.array([o.tpot_ms or np.inf for o in objective])[model]
-        first = np.array([o.ttft_ms or np.inf for o in objective])[model]
-        ratio = np.where(llm, np.maximum(ttft / first, served / pace_by), latency / latency_by)
+        pace_by = np.array([o.tpot_ms or 1.0 for o in objective])[model]
+        first_by = np.array([o.ttft_ms or 1.0 for o in objective])[model]
+        ratio = np.where(llm, np.maximum(ttft / first_by, served / pace_by), latency / latency_by)
         bucket = np.searchsorted(RATIO_EDGES, ratio)
         ratios = np.zeros((len(self._specs), len(RATIO_EDGES) + 1), np.int64)
         np.add.at(ratios, (model, bucket), 1)

@@ -65,9 +65,9 @@ def of_pods(total: float, target: float, replicas: int, ready: int) -> int:
         return replicas if replicas else ceil(total / target)
     ratio = total / ready / target
     if replicas == ready or ratio < 1:
-        return replicas if abs(ratio - 1) <= TOLERANCE else ceil(ratio * ready - 1e-9)
+        return replicas if _tolerable(ratio) else ceil(ratio * ready - 1e-9)
     damped = total / replicas / target
-    if abs(damped - 1) <= TOLERANCE or damped < 1:
+    if _tolerable(damped) or damped < 1:
         return replicas  # within tolerance, or the other direction
     wanted = ceil(damped * replicas - 1e-9)
     return max(wanted, replicas)
@@ -75,6 +75,10 @@ def of_pods(total: float, target: float, replicas: int, ready: int) -> int:
 
 def of_total(value: float, target: float, replicas: int) -> int:
     """Return the wanted number by an external metric, `target` of it for each replica."""
-    if replicas and abs(value / (target * replicas) - 1) <= TOLERANCE:
+    if replicas and _tolerable(value / (target * replicas)):
         return replicas
     return ceil(value / target - 1e-9)
+
+
+def _tolerable(ratio: float) -> bool:
+    return 1 - TOLERANCE <= ratio <= 1 + TOLERANCE

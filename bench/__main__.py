@@ -1,0 +1,174 @@
+"""`python -m bench`: replay a load under every policy, and say what each would have done."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from libs.common.errors import ContractError, SettingError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from bench.grid import Case
+
+app = typer.Typer(
+    help="Replay a load on a modelled fleet under every policy, and say how far each is from perfect.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+OUT = Path("out/bench")
+
+Out = Annotated[Path, typer.Option(help="Folder for results.json, report.md, report.html, pictures.")]
+Policies = Annotated[str, typer.Option(help="Policies, separated by commas, or `all`.")]
+Jobs = Annotated[int, typer.Option(min=0, help="Runs at a time; 0: as many as there are cores.")]
+Seeds = Annotated[int, typer.Option(min=1, max=100, help="How many seeds, paired: 1, 2, 3, ...")]
+
+
+@app.command("list")
+def list_scenarios() -> None:
+    """List the scenarios that come with the project, and the policies."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bench.peers import NAMES
+    from bench.scenario import names, read_scenario
+
+    table = Table("scenario", "models", "GPUs", "load", "what it is", box=None)
+    with _one_line():
+        for name in names():
+            scenario = read_scenario(name)
+            gpus = len(scenario.fleet.devices())
+            table.add_row(
+                name, str(len(scenario.models)), str(gpus), scenario.kind, scenario.about
+            )
+    Console().print(table)
+    Console().print(f"\npolicies: {', '.join(NAMES)}")
+
+
+@app.command()
+def run(
+    scenario: Annotated[
+        str, typer.Option(help="A name from `list`, or the path of a YAML file.")
+    ] = "default",
+    trace: Annotated[
+        list[str] | None,
+        typer.Option(help="MODEL=FILE: a model's load from a trace; as often as you like."),
+    ] = None,
+    policies: Policies = "all",
+    seed: Annotated[int, typer.Option(min=0, help="The seed of the load: the one that is run.")] = 1,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Instead of one: the seeds 1, 2, .., paired.")
+    ] = None,
+    cold_start: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds that every model takes to load.")
+    ] = None,
+    out: Out = OUT,
+    jobs: Jobs = 0,
+) -> None:
+    """Run one scenario, and leave results.json, report.md, report.html and pictures in --out."""
+    from bench.grid import Case
+
+    chosen = tuple(range(1, seeds + 1)) if seeds is not None else (seed,)
+    case = Case(scenario, _traces(trace or []), cold_start)
+    _play([case], policies, chosen, out, jobs)
+
+
+@app.command()
+def full(out: Out = Path("out/bench-full"), seeds: Seeds = 3, jobs: Jobs = 0) -> None:
+    """Run the grid: cold starts of 30, 60, 120 and 300 s, scenarios, and traces where there are any.
+
+    Traces are looked for in ../shared/traces, or where PLIMSOLL_SHARED says.
+    """
+    from bench.fit.profiles import shared_folder
+    from bench.grid import cases
+
+    with _one_line():
+        grid = cases(shared_folder() / "traces")
+    _play(grid, "all", tuple(range(1, seeds + 1)), out, jobs)
+
+
+def main() -> None:
+    """Run the command."""
+    app()
+
+
+def _play(
+    cases: "Sequence[Case]", policies: str, seeds: tuple[int, ...], out: Path, jobs: int
+) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from bench.campaign import play
+    from bench.peers import chosen
+    from bench.write import check, summary, write
+
+    console = Console(stderr=True)
+    with _one_line():
+        wanted = chosen(policies)
+        scenarios = [case.scenario() for case in cases]
+        check(out)
+        done = []
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=console) as progress:
+            for scenario in scenarios:
+                tell = _teller(progress, scenario.name)
+                done.append(play(scenario, wanted, seeds, tell, jobs))
+        write(done, out)
+    for campaign in done:
+        Console().print(summary(campaign))
+    Console().print(f"results.json, report.md and report.html are in {out}")
+
+
+def _teller(progress: "Progress", name: str) -> Callable[[str, int, int], None]:
+    tasks: dict[str, TaskID] = {}
+
+    def tell(what: str, done: int, of: int) -> None:
+        if what not in tasks:
+            tasks[what] = progress.add_task(f"{name}: {what}", total=of)
+        progress.update(tasks[what], completed=done)
+
+    return tell
+
+
+def _traces(given: list[str]) -> dict[str, Path]:
+    traces = {}
+    with _one_line():
+        for text in given:
+            model, equals, path = text.partition("=")
+            if not (model and equals and path):
+                raise SettingError(f"--trace {text}: expected MODEL=FILE")
+            traces[model] = Path(path)
+    return traces
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Say a fault that a person can mend in one line, and end; Ctrl-C ends with what it is."""
+    try:
+        yield
+    except (SettingError, ContractError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        raise typer.Exit(EXIT_FAILED) from error
+    except KeyboardInterrupt:
+        print("\nInterrupted; nothing was written.", file=sys.stderr)
+        # Not through the interpreter's end: it would wait for the workers' queues.
+        sys.stderr.flush()
+        os._exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""KPA by hand, from knative pkg/autoscaler/scaling/autoscaler.go and multiscaler.go."""
+
+from bench.full import Full
+from bench.policies.autoscaler import Bounds, Sample
+from bench.policies.kpa import Kpa
+
+S = 1000.0
+
+
+def a_kpa(low: int = 0, high: int = 500) -> Kpa:
+    """The target is 10 requests for each replica."""
+    return Kpa(Full(10.0, 10), Bounds(low, high), util_target=1.0)
+
+
+def feed(kpa: Kpa, from_s: int, to_s: int, held: int) -> None:
+    for second in range(from_s + 1, to_s + 1):
+        kpa.see(Sample(second * S, 0, held, 0, 1))
+
+
+def test_the_mean_of_60_s_over_the_target_is_wanted() -> None:
+    kpa = a_kpa()
+    feed(kpa, 0, 60, 32)
+    assert kpa.desired(60 * S, 4, 4) == 4  # ceil(3.2)
+    feed(kpa, 60, 120, 50)
+    assert kpa.desired(120 * S, 4, 4) == 5
+
+
+def test_a_short_history_is_averaged_over_what_there_is() -> None:
+    kpa = a_kpa()
+    feed(kpa, 0, 2, 30)
+    assert kpa.desired(2 * S, 3, 3) == 3
+
+
+def test_twice_what_is_ready_over_6_s_is_panic_and_takes_effect_at_once() -> None:
+    kpa = a_kpa()
+    feed(kpa, 0, 60, 10)
+    assert kpa.desired(60 * S, 1, 1) == 1
+    feed(kpa, 60, 66, 40)
+    # Over 6 s 40: 4 replicas, >= 2 x 1. Over 60 s (54 x 10 + 6 x 40) / 60 = 13: 2 replicas.
+    assert kpa.desired(66 * S, 1, 1) == 4
+
+
+def test_in_panic_never_fewer_and_it_ends_60_s_after_its_last_reason() -> None:
+    kpa = a_kpa()
+    feed(kpa, 0, 6, 40)
+    assert kpa.desired(6 * S, 1, 1) == 4
+    feed(kpa, 6, 40, 1)
+    assert kpa.desired(40 * S, 4, 4) == 4
+    feed(kpa, 40, 66, 1)
+    assert kpa.desired(66 * S, 4, 4) == 4  # 60 s, not more
+    feed(kpa, 66, 68, 1)
+    # (60 x 1) / 60 = 1 asks for 1, but at most half may go at a time.
+    assert kpa.desired(68 * S, 4, 4) == 2
+
+
+def test_the_last_replica_stays_until_a_stable_window_was_empty() -> None:
+    kpa = a_kpa()
+    feed(kpa, 0, 60, 5)
+    assert kpa.desired(60 * S, 1, 1) == 1
+    feed(kpa, 60, 119, 0)
+    assert kpa.desired(119 * S, 1, 1) == 1
+    feed(kpa, 119, 121, 0)
+    assert kpa.desired(121 * S, 1, 1) == 1
+    feed(kpa, 121, 181, 0)
+    assert kpa.desired(181 * S, 1, 1) == 0
+
+
+def test_the_bounds_hold() -> None:
+    kpa = a_kpa(low=2, high=3)
+    feed(kpa, 0, 60, 900)
+    assert kpa.desired(60 * S, 2, 2) == 3
+    feed(kpa, 60, 200, 0)
+    assert kpa.desired(200 * S, 3, 3) == 2
