@@ -27,7 +27,9 @@ EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 OUT = Path("out/bench")
 
-Out = Annotated[Path, typer.Option(help="Folder for results.json, report.md, report.html, pictures.")]
+Out = Annotated[
+    Path, typer.Option(help="Folder for results.json, report.md, report.html, pictures.")
+]
 Policies = Annotated[str, typer.Option(help="Policies, separated by commas, or `all`.")]
 Jobs = Annotated[int, typer.Option(min=0, help="Runs at a time; 0: as many as there are cores.")]
 Seeds = Annotated[int, typer.Option(min=1, max=100, help="How many seeds, paired: 1, 2, 3, ...")]
@@ -47,9 +49,7 @@ def list_scenarios() -> None:
         for name in names():
             scenario = read_scenario(name)
             gpus = len(scenario.fleet.devices())
-            table.add_row(
-                name, str(len(scenario.models)), str(gpus), scenario.kind, scenario.about
-            )
+            table.add_row(name, str(len(scenario.models)), str(gpus), scenario.kind, scenario.about)
     Console().print(table)
     Console().print(f"\npolicies: {', '.join(NAMES)}")
 
@@ -64,7 +64,9 @@ def run(
         typer.Option(help="MODEL=FILE: a model's load from a trace; as often as you like."),
     ] = None,
     policies: Policies = "all",
-    seed: Annotated[int, typer.Option(min=0, help="The seed of the load: the one that is run.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, help="The seed of the load: the one that is run.")
+    ] = 1,
     seeds: Annotated[
         int | None, typer.Option(min=1, max=100, help="Instead of one: the seeds 1, 2, .., paired.")
     ] = None,

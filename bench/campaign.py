@@ -18,9 +18,15 @@ from bench.outcome import Row, with_regret
 from bench.peers import Variant
 from bench.run import Plan, Result, Series, run
 from bench.scenario import Scenario
-from bench.sizing import SEED, TARGETS, gpus_of, static_sizes
+from bench.sizing import HEADROOM, SEED, TARGETS, gpus_of, static_sizes
 
 Tell = Callable[[str, int, int], None]  # what is done, how much of it, of how much
+
+# The static fleets, as the sizes are found.
+SIZES = (
+    *(f"for {100 * target:g} %" for target in TARGETS),
+    *(f"of {times:g} times the largest of these" for times in HEADROOM),
+)
 
 
 class Facts(NamedTuple):
@@ -118,13 +124,13 @@ def _variants(
             found.append(Variant(policy))
             continue
         seen = set()
-        for place, target in enumerate(TARGETS, 1):
+        for place, size_of in enumerate(SIZES, 1):
             replicas = {model: size[place] for model, size in sizes.items()}
             n = gpus_of(scenario, replicas)
             if n > gpus:
                 notes.append(
-                    f"A static fleet for {100 * target:g} % would take {n} GPUs, and there are "
-                    f"{gpus}; it is left out."
+                    f"A static fleet {size_of} would take {n} GPUs, and there are {gpus}; it is "
+                    "left out."
                 )
             elif n not in seen:
                 seen.add(n)

@@ -18,11 +18,26 @@ class Full(NamedTuple):
 
     rate_rps: float
     batch: int  # the largest of which two in a row meet the objective; of an LLM: answers at once
+    alpha_ms: float  # s(b) = alpha + beta x b, or of an LLM what stands for it
+    beta_ms: float
+    continuous: bool  # an LLM
+
+    def held_at(self, util: float) -> float:
+        """Return how many requests it holds, in the mean, at this part of its highest rate; >= 1.
+
+        What a load test of one replica would show, and so the target that an operator would set:
+        at 80 % of its rate an LLM runs far fewer than 80 % of the answers that fill it. The batch
+        that carries the rate is b = rate x alpha / (1 - rate x beta); of a batch model half a batch
+        waits beside the one that runs.
+        """
+        per_ms = util * self.rate_rps / 1000
+        running = min(per_ms * self.alpha_ms / (1 - per_ms * self.beta_ms), self.batch)
+        return max(1.0, running if self.continuous else 1.5 * running)
 
 
 def full_replica(spec: ModelSpec, arrivals: Arrivals) -> Full:
     """Return it for the mean lengths of `arrivals`, as past load would have told the operator."""
-    best = Full(0.0, 1)
+    best = Full(0.0, 1, 0.0, 0.0, spec.kind == "llm")
     for law in spec.law.values():
         if isinstance(law, BatchLaw):
             alpha, beta, answer = law.alpha_ms, law.beta_ms, np.nan
@@ -44,5 +59,5 @@ def full_replica(spec: ModelSpec, arrivals: Arrivals) -> Full:
         batch = np.minimum(fitting, spec.batch_max)
         rate = float(capacity_rps(a, b, batch)[0])
         if rate > best.rate_rps:
-            best = Full(rate, int(batch[0]))
+            best = Full(rate, int(batch[0]), alpha, beta, spec.kind == "llm")
     return best

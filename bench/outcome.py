@@ -124,7 +124,11 @@ def row_of(
 
 
 def oracle_row(
-    model: Ints, oracle_gpu_s: Floats, specs: Sequence[ModelSpec], gpus: int, window_s: float,
+    model: Ints,
+    oracle_gpu_s: Floats,
+    specs: Sequence[ModelSpec],
+    gpus: int,
+    window_s: float,
     usd_per_hour: float,
 ) -> Row:
     """Return the oracle as a row: all met at the least charge; what a bound does not say is None."""

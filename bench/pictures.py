@@ -40,6 +40,7 @@ SPLIT = (
 )
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "plimsoll",
+    "svg.fonttype": "none",  # text stays text
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -253,7 +254,9 @@ def _moments(axes: Sequence[Axes], campaign: Campaign, series: Series, m: int) -
     axes[0].plot(seconds, smooth, color=LOAD, linewidth=1)
     axes[0].set_ylim(bottom=0)
     axes[1].step(seconds, series.ready[:, m], color=READY, linewidth=1.5, where="post")
-    axes[1].set_ylim(bottom=0)
+    axes[1].set_ylim(
+        0, 1.05 * max(1, *(int(s.ready[:, m].max()) for s in campaign.series.values()))
+    )
     waiting = axes[1].twinx()
     waiting.fill_between(seconds, series.queue[:, m], color=QUEUE, alpha=0.45, linewidth=0)
     waiting.set_ylim(0, max(10.0, 1.05 * _most_waiting(campaign, m)))

@@ -176,7 +176,12 @@ def _models_table(campaign: Campaign) -> tuple[list[str], list[list[str]]]:
 
 def _models(campaign: Campaign) -> str:
     head, rows = _models_table(campaign)
-    text = ["## By model", "", "| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    text = [
+        "## By model",
+        "",
+        "| " + " | ".join(head) + " |",
+        "| --- |" + " ---: |" * (len(head) - 1),
+    ]
     text += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(text)
 

@@ -155,9 +155,9 @@ def read_scenario(name: str) -> Scenario:
         value = "" if fault["type"] == "value_error" else f" (got {repr(fault['input'])[:80]})"
         raise SettingError(f"{path}: {place or 'the file'}: {fault['msg']}{value}") from error
     load = {
-        model: spec if spec.trace is None else spec.model_copy(
-            update={"trace": path.parent / spec.trace}
-        )
+        model: spec
+        if spec.trace is None
+        else spec.model_copy(update={"trace": path.parent / spec.trace})
         for model, spec in scenario.load.items()
     }
     scenario = scenario.model_copy(update={"name": path.stem, "load": load})

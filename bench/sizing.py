@@ -5,6 +5,7 @@ is alone on the fleet, which is how static replicas live anyhow: on GPUs of thei
 """
 
 from collections.abc import Callable, Sequence
+from math import ceil
 
 import numpy as np
 
@@ -17,14 +18,15 @@ from libs.common.messages import ModelSpec
 from libs.fleet.model import FleetModel
 
 SEED = 0
-TARGETS = (0.9, 0.95, 0.99, 0.995, 0.999)  # the sizes that are swept: what each of them takes
+TARGETS = (0.9, 0.95, 0.99, 0.995, 0.999)  # the sizes that are swept: what each of them takes, ...
+HEADROOM = (1.15, 1.3, 1.5)  # ... and the last of them with so many times the replicas
 FIRST_MS = 60_000.0
 FIRST_TARGET = 0.99
 DRAIN_MS = 60_000.0
 
 
 def static_sizes(scenario: Scenario, load: Load, full: Full, model: str) -> list[int]:
-    """Return the replicas of one model for the first minute, then for each of `TARGETS`.
+    """Return the replicas of one model for the first minute, then for each size that is swept.
 
     Where even the whole fleet misses a target, as many as the fleet has.
     """
@@ -44,6 +46,8 @@ def static_sizes(scenario: Scenario, load: Load, full: Full, model: str) -> list
     sizes: list[int] = []
     for target in TARGETS:
         sizes.append(_search(attained, target, sizes[-1] if sizes else 1, most))
+    last = sizes[-1]
+    sizes += [ceil(times * last - 1e-9) for times in HEADROOM]
     return [max(n, spec.replicas_min) for n in (first, *sizes)]
 
 

@@ -14,7 +14,7 @@ from math import ceil
 from bench.full import Full
 from bench.policies.autoscaler import Bounds, Sample
 
-UTIL_TARGET = 0.8  # of what a full replica holds; that of the default metric, CPU
+UTIL_TARGET = 0.8  # of a replica's highest rate; the target of the default metric, CPU
 TOLERANCE = 0.1
 STABILISATION_MS = 300_000.0
 
@@ -28,9 +28,9 @@ class Hpa:
     decide_every_ms = 15_000.0
 
     def __init__(self, full: Full, bounds: Bounds, util_target: float = UTIL_TARGET) -> None:
-        self._concurrency_target = max(1.0, util_target * full.batch)
-        # A queue of a full batch waits for one batch: as much as the objective has room for.
-        self._queue_target = max(1.0, util_target * full.batch)
+        self._concurrency_target = full.held_at(util_target)
+        # As many may wait as may run; a concurrency metric alone would miss those not yet given out.
+        self._queue_target = full.held_at(util_target)
         self._bounds = bounds
         self._seen: Sample | None = None
         self._recommended: deque[tuple[float, int]] = deque()
@@ -48,6 +48,8 @@ class Hpa:
             of_pods(held, self._concurrency_target, replicas, ready),
             of_total(self._seen.queue, self._queue_target, replicas),
         )
+        if not self._recommended:
+            self._recommended.append((now_ms, replicas))  # recordInitialRecommendation
         self._recommended.append((now_ms, by_metric))
         while self._recommended[0][0] < now_ms - STABILISATION_MS:
             self._recommended.popleft()

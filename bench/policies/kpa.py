@@ -2,8 +2,8 @@
 
 Rules as in knative, pkg/autoscaler/scaling/autoscaler.go and multiscaler.go, with the defaults of
 config/core/configmaps/autoscaler.yaml: a tick each 2 s, means over a stable window of 60 s and a panic
-window of 6 s of samples taken each second, panic from twice what is ready on, 70 % of what a replica
-takes as the target, at most 1000 times as many and at least half as many at a time.
+window of 6 s of samples taken each second, panic from twice what is ready on, what a replica
+holds at 70 % of its rate as the target, at most 1000 times as many and at least half as many at a time.
 """
 
 from collections import deque
@@ -28,11 +28,12 @@ class Kpa:
     decide_every_ms = 2_000.0
 
     def __init__(self, full: Full, bounds: Bounds, util_target: float = UTIL_TARGET) -> None:
-        self._target = max(1.0, util_target * full.batch)
+        self._target = full.held_at(util_target)
         self._bounds = bounds
         self._samples: deque[Sample] = deque()
         self._panic_since_ms: float | None = None
         self._panic_most = 0
+        self._begun = False
         self._active_ms = 0.0  # when there was last something to do
 
     def see(self, sample: Sample) -> None:
@@ -56,6 +57,10 @@ class Kpa:
         return self._bounds.clip(wanted)
 
     def _wanted(self, now_ms: float, stable: float, panic: float, ready: int) -> int:
+        if not self._begun and ready > 1:
+            # A new autoscaler finds replicas: it begins in panic, and so keeps them at first.
+            self._panic_since_ms, self._panic_most = now_ms, ready
+        self._begun = True
         ready_least = max(1, ready)
         most, least = ceil(MAX_UP * ready_least), floor(ready_least / MAX_DOWN)
         by_panic = ceil(panic / self._target - 1e-9)

@@ -31,6 +31,7 @@ from services.scheduler.view import View
 NAN = math.nan
 NEVER_MS = -1
 
+
 @dataclass
 class Sources:
     """What a tick is made from, by name: the latest of each; the `View` keeps them from the bus."""
@@ -162,7 +163,9 @@ def _forecasts(forecasts: Forecasts) -> Columns:
     }
 
 
-def _of_devices(view: View | Sources, devices: Sequence[DeviceSpec], types: Sequence[str]) -> Columns:
+def _of_devices(
+    view: View | Sources, devices: Sequence[DeviceSpec], types: Sequence[str]
+) -> Columns:
     scores = [
         _finite(view.scores[device.node].score) if device.node in view.scores else NAN
         for device in devices
@@ -190,7 +193,9 @@ def _of_devices(view: View | Sources, devices: Sequence[DeviceSpec], types: Sequ
     }
 
 
-def _replicas(view: View | Sources, models: Sequence[ModelSpec], devices: Sequence[DeviceSpec]) -> Columns:
+def _replicas(
+    view: View | Sources, models: Sequence[ModelSpec], devices: Sequence[DeviceSpec]
+) -> Columns:
     of_model = {model.name: m for m, model in enumerate(models)}
     on_device = {(device.node, device.gpu): d for d, device in enumerate(devices)}
     rows: list[tuple[ReplicaState, list[int]]] = []

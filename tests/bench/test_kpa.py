@@ -5,11 +5,13 @@ from bench.policies.autoscaler import Bounds, Sample
 from bench.policies.kpa import Kpa
 
 S = 1000.0
+# Holds 10 requests at its highest rate: 10 requests/s of 1 s each.
+FULL = Full(10.0, 10, 1000.0, 0.0, True)
 
 
 def a_kpa(low: int = 0, high: int = 500) -> Kpa:
     """The target is 10 requests for each replica."""
-    return Kpa(Full(10.0, 10), Bounds(low, high), util_target=1.0)
+    return Kpa(FULL, Bounds(low, high), util_target=1.0)
 
 
 def feed(kpa: Kpa, from_s: int, to_s: int, held: int) -> None:
@@ -19,16 +21,25 @@ def feed(kpa: Kpa, from_s: int, to_s: int, held: int) -> None:
 
 def test_the_mean_of_60_s_over_the_target_is_wanted() -> None:
     kpa = a_kpa()
+    kpa.desired(0.0, 1, 1)
     feed(kpa, 0, 60, 32)
     assert kpa.desired(60 * S, 4, 4) == 4  # ceil(3.2)
     feed(kpa, 60, 120, 50)
     assert kpa.desired(120 * S, 4, 4) == 5
 
 
+def test_a_new_autoscaler_begins_in_panic_with_what_it_finds() -> None:
+    kpa = a_kpa()
+    feed(kpa, 0, 60, 1)
+    assert kpa.desired(60 * S, 4, 4) == 4
+    feed(kpa, 60, 121, 1)
+    assert kpa.desired(121 * S, 4, 4) == 2
+
+
 def test_a_short_history_is_averaged_over_what_there_is() -> None:
     kpa = a_kpa()
     feed(kpa, 0, 2, 30)
-    assert kpa.desired(2 * S, 3, 3) == 3
+    assert kpa.desired(2 * S, 1, 1) == 3
 
 
 def test_twice_what_is_ready_over_6_s_is_panic_and_takes_effect_at_once() -> None:

@@ -39,7 +39,9 @@ def full_batch(alpha_ms: Floats, beta_ms: Floats, budget_ms: Floats, answer_ms: 
     is s(b) itself, the time of b answers side by side, that may last `answer_ms`.
     """
     # Twice, since of a batch's budget two must fit.
-    return largest_within(alpha_ms, beta_ms, np.where(np.isnan(answer_ms), budget_ms, 2 * answer_ms))
+    return largest_within(
+        alpha_ms, beta_ms, np.where(np.isnan(answer_ms), budget_ms, 2 * answer_ms)
+    )
 
 
 def needed_for(alpha_ms: Floats, beta_ms: Floats, rate_rps: Floats, util: float) -> Ints:
