@@ -106,7 +106,7 @@ def _send(w: World, m: int) -> None:
     while model.head >= 0:
         q = model.head
         request = requests(w)[q]
-        chosen = choose(w, q)
+        chosen = choose(w, q) if model.known else REJECT
         now_ms = w[0].now_ms
         hopeless_ms = request.due_ms + model.fastest_ms
         if model.rejects and chosen == WAIT and hopeless_ms <= now_ms:
@@ -139,15 +139,6 @@ def arrive(w: World, q: int) -> None:
         return
     model.queue += 1
     lane_append(w, q)
-
-
-@entry
-def reject_all(w: World, m: int) -> None:
-    """Reject what waits in a model's queue."""
-    while models(w)[m].head >= 0:
-        q = lane_pop(w, m)
-        models(w)[m].queue -= 1
-        end_rejected(w, q)
 
 
 @kernel
