@@ -189,13 +189,17 @@ def _settle_moment(w: World) -> None:
     while head.n_lanes > 0 or head.n_looks > 0:
         if head.n_lanes > 0:
             m = lanes(w)[head.first_lane]
-            head.first_lane = (head.first_lane + 1) % len(lanes(w))
+            head.first_lane += 1
+            if head.first_lane == len(lanes(w)):
+                head.first_lane = 0
             head.n_lanes -= 1
             models(w)[m].looked_for = 0
             _send(w, m)
         else:
             g = looks(w)[head.first_look]
-            head.first_look = (head.first_look + 1) % len(looks(w))
+            head.first_look += 1
+            if head.first_look == len(looks(w)):
+                head.first_look = 0
             head.n_looks -= 1
             gpus(w)[g].looked_for = 0
             _look(w, g)
