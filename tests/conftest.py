@@ -15,10 +15,20 @@ from libs.common.adapters.kafka import KafkaBus
 from libs.common.settings import KafkaSection
 from libs.common.telemetry import Health
 from libs.common.wire import Origin
+from libs.fleet.warm import warm
 from tests.servers import PostgresServer, RedisServer
 
 ROOT = Path(__file__).parents[1]
 JARS = ROOT / ".plimsoll" / "kafka" / "libs"
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Compile the fleet's kernels before the first test that needs them, outside its time limit."""
+    rooms = ("fleet", "executor", "scheduler", "integration", "bench")
+    if any(item.path.parent.name in rooms for item in session.items) and not (
+        session.config.option.collectonly
+    ):
+        warm()
 
 
 def absent(reason: str) -> None:

@@ -66,7 +66,8 @@ def look_soon(w: World, g: int) -> None:
     if not gpu.looked_for:
         gpu.looked_for = 1
         ring = looks(w)
-        ring[(head.first_look + head.n_looks) % len(ring)] = g
+        place = head.first_look + head.n_looks  # no modulo: a division is slow
+        ring[place - len(ring) if place >= len(ring) else place] = g
         head.n_looks += 1
 
 
@@ -87,5 +88,6 @@ def lane_soon(w: World, m: int) -> None:
     if not model.looked_for:
         model.looked_for = 1
         ring = lanes(w)
-        ring[(head.first_lane + head.n_lanes) % len(ring)] = m
+        place = head.first_lane + head.n_lanes
+        ring[place - len(ring) if place >= len(ring) else place] = m
         head.n_lanes += 1

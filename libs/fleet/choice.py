@@ -51,7 +51,7 @@ def predicted_batch_ms(
     wait for it already: s(b) = alpha + beta x b. A batch that is not full starts when its oldest
     request has waited `wait_ms`; behind full batches that request's age is unknown, taken as 0.
     """
-    ahead = waiting // size
+    ahead = waiting // size if waiting >= size else 0  # a division is slow
     beside = waiting - ahead * size
     own = beside + 1
     wait_left_ms = 0.0

@@ -7,7 +7,6 @@ in the order in which they arose. No request is ever lost. The state is a set of
 milliseconds on the caller's clock. What is modelled, and what is not: `docs/fleet-model.md`.
 """
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
@@ -28,7 +27,7 @@ from libs.fleet import tables as t
 from libs.fleet.agenda import lane_soon, look_soon, plan
 from libs.fleet.charge import settle
 from libs.fleet.faults import take_fault
-from libs.fleet.play import next_ms, play, reject_all
+from libs.fleet.play import arrive, next_ms, play
 from libs.fleet.prefix import clear
 from libs.fleet.queues import hand_back
 from libs.fleet.requests import Requests
@@ -94,6 +93,30 @@ class ReplicaView(NamedTuple):
     kv_tokens_used: int
     kv_tokens: int
 
+    @property
+    def awake(self) -> bool:
+        """Whether the router may send it requests."""
+        return self.state == "resident" and self.concurrency > 0
+
+
+class GpuView(NamedTuple):
+    """A GPU: its memory, and its account in milliseconds since the start."""
+
+    device: str
+    node: str
+    gpu: int
+    device_type: str
+    memory_bytes: int
+    allocated_bytes: int  # truly taken
+    job: str | None  # the training job that holds memory here
+    serving_ms: float
+    training_ms: float
+    free_ms: float
+    busy_serving_ms: float  # kernels of requests completed
+    busy_training_ms: float  # kernels of steps kept
+    steps: int  # kept; a gang's count on its first GPU
+    out_of_memory: int
+
 
 def replica_name(model: str, node: str, gpus: Sequence[int]) -> str:
     """Return `model@node:0+1`."""
@@ -118,14 +141,14 @@ class FleetModel:
         self.node_index = {node: n for n, node in enumerate(self.nodes)}
         self.model_index: dict[str, int] = {}
         self.specs: list[ModelSpec] = []
-        self._start_ms = float(at_ms)
+        self.start_ms = float(at_ms)
         self._memory = t.Memory()
         self._world = self._memory.world
         self._slots: dict[str, int] = {}  # replicas there, by name
-        self._names: list[str] = []  # of all that ever were, by number
+        self.replica_names: list[str] = []  # of all that ever were, by number
         self._tables: dict[str, RoutingTable] = {}
         self._events: list[Loaded | Gone] = []
-        self._free_requests: list[int] = []
+        self._free_rows: list[int] = []
         self._make_tables(switch_ms)
         for model in models:
             self.register(model)
@@ -135,38 +158,32 @@ class FleetModel:
     @property
     def now_ms(self) -> float:
         """The moment up to which everything has been played."""
-        return self._start_ms + float(self._world["now_ms"][0])
+        return self.start_ms + float(self._world["now_ms"][0])
 
     def next_event_ms(self) -> float:
         """Return the time before which nothing happens unless an order comes; may be now."""
-        return self._start_ms + float(next_ms(self._world))
+        return self.start_ms + float(next_ms(self._world))
 
     def advance(self, until_ms: float) -> None:
         """Play up to and including `until_ms`."""
-        until_ms -= self._start_ms
+        until_ms -= self.start_ms
         assert until_ms >= self._world["now_ms"][0], (until_ms, self.now_ms)
         while not play(self._world, until_ms):
             self._make_room()
         if self._world["n_said"][0]:
             self._read_log()
 
-    def run(
-        self, until_ms: float, tick_ms: float, policy: Callable[["FleetModel"], None]
-    ) -> Floats:
+    def run(self, until_ms: float, tick_ms: float, policy: Callable[["FleetModel"], None]) -> None:
         """Play up to `until_ms`, with a policy called at each multiple of `tick_ms` from the start.
 
-        Returns how long each call took, in us.
+        It may give orders, and reads no clock but `now_ms`.
         """
-        decide_us = []
-        tick = int((self.now_ms - self._start_ms) // tick_ms) + 1
-        while self._start_ms + tick * tick_ms <= until_ms:
-            self.advance(self._start_ms + tick * tick_ms)
-            begun_ns = time.perf_counter_ns()
+        tick = int((self.now_ms - self.start_ms) // tick_ms) + 1
+        while self.start_ms + tick * tick_ms <= until_ms:
+            self.advance(self.start_ms + tick * tick_ms)
             policy(self)
-            decide_us.append((time.perf_counter_ns() - begun_ns) / 1000)
             tick += 1
         self.advance(until_ms)
-        return np.array(decide_us)
 
     # --- Models and requests ----------------------------------------------------------------------
 
@@ -200,7 +217,7 @@ class FleetModel:
         m = self.model_index.get(name)
         if m is not None:
             self._memory["models"][m]["known"] = 0
-            reject_all(self._world, m)
+            lane_soon(self._world, m)
 
     def knows(self, name: str) -> bool:
         """Whether requests of this model can be taken."""
@@ -214,7 +231,7 @@ class FleetModel:
         if requests.blocks is not None:
             self._make_cache(requests)
         table = self._memory.grow("requests", old + new)
-        requests.fill(table[old:], len(self._memory["blocks"]), self._start_ms)
+        requests.fill(table[old:], len(self._memory["blocks"]), self.start_ms)
         if requests.blocks is not None:
             self._memory.put("blocks", np.concatenate([self._memory["blocks"], requests.blocks]))
         self._memory.grow("ends", old + new)
@@ -226,23 +243,64 @@ class FleetModel:
         self._memory.put("arrivals", np.concatenate([waiting, coming]))
         head["next_arrival"], head["n_arrivals"] = 0, len(waiting) + new
 
+    def enter(
+        self, model: str, due_ms: float, prompt: int = 0, output: int = 0, most: int = 0
+    ) -> int:
+        """Let one request arrive now, whenever it was due; return its row in `requests`.
+
+        The row is used again once `take_ended` has told of it: for callers that run for days, and
+        submit nothing.
+        """
+        if not self._free_rows:
+            old = len(self.requests)
+            self._memory.grow("requests", 2 * old + 64)
+            self._memory.grow("ends", 2 * old + 64)
+            self._free_rows = list(range(2 * old + 63, old - 1, -1))
+        row = self._free_rows.pop()
+        one = Requests.of([due_ms], [self.model_index[model]], [prompt], [output], [most])
+        self.requests[row] = np.zeros((), t.REQUEST)
+        one.fill(self.requests[row : row + 1], 0, self.start_ms)
+        arrive(self._world, row)
+        return row
+
+    def take_ended(self) -> list[int]:
+        """Return the rows of `requests` that ended since this was last called, in order.
+
+        Read them before the next `enter`. Their `replica` is a place in `replica_names`.
+        """
+        head = self._world[0]
+        rows: list[int] = self._memory["ends"][: int(head["n_ends"])].tolist()
+        head["n_ends"] = 0
+        self._free_rows.extend(rows)
+        return rows
+
     # --- Replicas ---------------------------------------------------------------------------------
 
     def load(
-        self, model: str, node: str, gpus: Sequence[int], concurrency: int | None = None
+        self,
+        model: str,
+        node: str,
+        gpus: Sequence[int],
+        concurrency: int | None = None,
+        batch_size: int | None = None,
     ) -> str:
         """Begin to load a replica, and return its name; `Loaded` comes once it is resident.
 
-        Where the node holds a copy of the model in its memory, that is what is loaded. A training
-        job in its way checkpoints and goes first; until then the replica waits.
+        Until it is told otherwise, it takes all that the router gives it, in the largest batches,
+        and leaves nothing to training. Where the node holds a copy of the model in its memory, that
+        is what is loaded. A training job in its way checkpoints and goes first; until then the
+        replica waits.
 
         Raises:
             FleetError: no such model, node or GPU, the node is down, not the number of GPUs that
                 the model needs, no law for the device type, no memory, or it is there already.
         """
         r = self._add_replica(model, node, gpus, concurrency)
+        if batch_size is not None:
+            self._memory["replicas"][r]["batch_size"] = batch_size
         order_load(self._world, r)
-        return self._names[int(self._memory["replicas"][r]["number"])]
+        self._read_log()
+        return self._name_of(r)
 
     def place(self, model: str, node: str, gpus: Sequence[int]) -> str:
         """Put a replica on its GPUs as if it had been there before the run; raises as `load`.
@@ -264,7 +322,7 @@ class FleetModel:
         law["loads"] -= 1
         self._read_log()
         self._events.pop()
-        return self._names[int(record["number"])]
+        return self._name_of(r)
 
     def drain(self, name: str) -> None:
         """Let a replica finish what it holds, then go. One that still loads goes at once."""
@@ -378,7 +436,7 @@ class FleetModel:
     def schedule(self, faults: Iterable[tuple[float, str, str, float]]) -> None:
         """Plan faults: (at_ms, "fail" | "revive" | "reclaim", node, notice_s)."""
         for at_ms, kind, node, notice_s in faults:
-            n, due_ms = self.node_index[node], at_ms - self._start_ms
+            n, due_ms = self.node_index[node], at_ms - self.start_ms
             self._make_room()
             plan(self._world, due_ms, t.FAULT, n, FAULTS[kind])
             if kind == "reclaim":
@@ -442,15 +500,41 @@ class FleetModel:
             int(record["batch_size"]),
             float(record["wait_ms"]),
             float(record["serving_share"]),
-            self._start_ms + float(record["ordered_ms"]),
-            int(record["context"] + record["reserved"]),
+            self.start_ms + float(record["ordered_ms"]),
+            # The token that a sequence decodes next has its place only once it is being computed.
+            int(record["context"] + record["reserved"] - record["decoding"]),
             int(record["kv_tokens"]),
         )
 
     @property
-    def replicas(self) -> list[str]:
-        """The names of all replicas, in the order of their loading."""
-        return list(self._slots)
+    def replicas(self) -> dict[str, ReplicaView]:
+        """All replicas by name, in the order of their loading, as they are at this call."""
+        return {name: self.replica(name) for name in self._slots}
+
+    @property
+    def gpus(self) -> dict[str, GpuView]:
+        """All GPUs by device, with their accounts settled to now, as they are at this call."""
+        jobs = [job.name for job in self.spec.training]
+        parts = self._memory["parts"]
+        return {
+            device.device: GpuView(
+                device.device,
+                device.node,
+                device.gpu,
+                device.device_type,
+                device.memory_bytes,
+                int(gpu["held"] + gpu["batch"] + gpu["job"]),
+                jobs[int(parts[gpu["part"]]["job"])] if gpu["part"] >= 0 else None,
+                float(gpu["serving_ms"]),
+                float(gpu["training_ms"]),
+                float(gpu["free_ms"]),
+                float(gpu["busy_serving_ms"] - gpu["wasted_ms"]),
+                float(gpu["busy_training_ms"]),
+                int(gpu["steps"]),
+                int(gpu["oom"]),
+            )
+            for device, gpu in zip(self.devices, self.accounts(), strict=True)
+        }
 
     def replicas_of(self, model: str) -> list[ReplicaView]:
         """Return the replicas of a model, in the order of their loading."""
@@ -533,13 +617,11 @@ class FleetModel:
         """Return a copy of the GPUs' accounts, settled to now: differences give a window."""
         for g in range(len(self.devices)):
             settle(self._world, g)
-        copy: t.Table = self._memory["gpus"].copy()
-        return copy
+        return _copy(self._memory["gpus"])
 
     def work(self) -> t.Table:
         """Return a copy of `laws`; its fields `done_*` are the work of completed requests."""
-        copy: t.Table = self.laws.copy()
-        return copy
+        return _copy(self.laws)
 
     def finish(self) -> None:
         """Count every request that is still open as unfinished: it is missed."""
@@ -560,7 +642,7 @@ class FleetModel:
         return np.where(self._served(), since_due_ms, -1.0)
 
     def _name_of(self, r: int) -> str:
-        return self._names[int(self._memory["replicas"][r]["number"])]
+        return self.replica_names[int(self._memory["replicas"][r]["number"])]
 
     def _type_of(self, r: int) -> int:
         g = self._memory["replica_gpus"][r, 0]
@@ -698,8 +780,8 @@ class FleetModel:
     def _read_log(self) -> None:
         head = self._world[0]
         for line in self._memory["said"][: int(head["n_said"])]:
-            name = self._names[int(line["replica"])]
-            at_ms = self._start_ms + float(line["at_ms"])
+            name = self.replica_names[int(line["replica"])]
+            at_ms = self.start_ms + float(line["at_ms"])
             if line["kind"] == t.SAID_LOADED:
                 self._events.append(Loaded(at_ms, name, float(line["took_ms"])))
             else:
@@ -752,7 +834,7 @@ class FleetModel:
         record = self._memory["replicas"][r]
         record["ticket"], record["link"], record["state"] = ticket + 1, -1, t.LOADING
         record["model"], record["node"], record["n_gpus"] = m, self.node_index[node], spec.gpus
-        record["number"], record["from_host"] = len(self._names), from_host
+        record["number"], record["from_host"] = len(self.replica_names), from_host
         record["memory"], record["whole_memory"] = per_gpu, spec.resident_bytes
         record["ordered_ms"] = self._world["now_ms"][0]
         record["load_bytes"] = spec.load.bytes or spec.weights_bytes
@@ -766,7 +848,7 @@ class FleetModel:
         _fill_law(record, law, spec)
         self._memory["replica_gpus"][r, : len(taken)] = taken
         self._slots[name] = r
-        self._names.append(name)
+        self.replica_names.append(name)
         n = int(self._memory["models"][m]["n_order"])
         self._memory["orders"][m, n] = r
         self._memory["models"][m]["n_order"] = n + 1
@@ -802,6 +884,12 @@ class FleetModel:
                 del self._slots[name]
                 return 1
         return 0
+
+
+def _copy(table: t.Table) -> t.Table:
+    """Copy a table byte by byte: the gaps between its fields too, so that equal runs are equal."""
+    copy: t.Table = np.frombuffer(table.tobytes(), table.dtype).reshape(table.shape)
+    return copy
 
 
 def _shortest_ms(law: BatchLaw | StepLaw) -> float:

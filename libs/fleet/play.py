@@ -106,7 +106,7 @@ def _send(w: World, m: int) -> None:
     while model.head >= 0:
         q = model.head
         request = requests(w)[q]
-        chosen = choose(w, q)
+        chosen = choose(w, q) if model.known else REJECT
         now_ms = w[0].now_ms
         hopeless_ms = request.due_ms + model.fastest_ms
         if model.rejects and chosen == WAIT and hopeless_ms <= now_ms:
@@ -139,15 +139,6 @@ def arrive(w: World, q: int) -> None:
         return
     model.queue += 1
     lane_append(w, q)
-
-
-@entry
-def reject_all(w: World, m: int) -> None:
-    """Reject what waits in a model's queue."""
-    while models(w)[m].head >= 0:
-        q = lane_pop(w, m)
-        models(w)[m].queue -= 1
-        end_rejected(w, q)
 
 
 @kernel
@@ -198,13 +189,17 @@ def _settle_moment(w: World) -> None:
     while head.n_lanes > 0 or head.n_looks > 0:
         if head.n_lanes > 0:
             m = lanes(w)[head.first_lane]
-            head.first_lane = (head.first_lane + 1) % len(lanes(w))
+            head.first_lane += 1
+            if head.first_lane == len(lanes(w)):
+                head.first_lane = 0
             head.n_lanes -= 1
             models(w)[m].looked_for = 0
             _send(w, m)
         else:
             g = looks(w)[head.first_look]
-            head.first_look = (head.first_look + 1) % len(looks(w))
+            head.first_look += 1
+            if head.first_look == len(looks(w)):
+                head.first_look = 0
             head.n_looks -= 1
             gpus(w)[g].looked_for = 0
             _look(w, g)

@@ -6,7 +6,7 @@ taken for real: what does not fit drives a training job out, and where that is n
 out-of-memory event, which kills the replica.
 """
 
-from libs.fleet.agenda import lane_soon, look_soon, plan
+from libs.fleet.agenda import lane_soon, look_at, look_soon, plan
 from libs.fleet.charge import settle
 from libs.fleet.jit import entry, kernel
 from libs.fleet.links import abandon_transfer, begin_transfer, take_ended
@@ -157,7 +157,7 @@ def begin_load(w: World, r: int) -> bool:
     if node.started_ms == NEVER_MS:
         node.started_ms = now_ms + node.start_ms
         for g in range(node.first_gpu, node.first_gpu + node.n_gpus):
-            look_soon(w, g)
+            look_at(w, g, node.started_ms)
     move_from_ms = max(now_ms, node.started_ms) + replica.image_ms
     plan(w, move_from_ms, MOVE_BEGINS, r, replica.ticket)
     return True

@@ -106,7 +106,9 @@ def start_batch(w: World, r: int) -> None:
     """Start a batch of those that waited longest, on idle GPUs, if there is memory for it."""
     replica = replicas(w)[r]
     size = min(replica.held, replica.batch_size)
-    batch_bytes = -(-size * replica.request_bytes // replica.n_gpus)
+    batch_bytes = size * replica.request_bytes
+    if replica.n_gpus > 1:  # a division is slow
+        batch_bytes = -(-batch_bytes // replica.n_gpus)
     if not claim(w, r, batch_bytes):
         return
     q = replica.head

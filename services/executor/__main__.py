@@ -4,6 +4,7 @@ from pathlib import Path
 
 from libs.common.adapters.service import Context, run
 from libs.fleet.spec import read_fleet
+from libs.fleet.warm import warm
 from services.executor.app import Executor
 from services.executor.settings import ExecutorSettings
 
@@ -12,6 +13,7 @@ async def serve(settings: ExecutorSettings, context: Context) -> None:
     """Simulate the fleet of the file until cancelled."""
     section = settings.executor
     spec = read_fleet(Path(section.fleet_file))
+    warm()  # half a minute after a change of the kernels: before anything waits for us
     executor = Executor(section, spec, context.bus, context.clock, context.origin)
     context.health.ready_when("registry", executor.fault)
     await executor.serve()

@@ -32,9 +32,8 @@ from libs.common.topics import (
     SCHEDULER_TICKS,
 )
 from libs.common.wire import Origin
-from libs.fleet.events import Gone, Request
-from libs.fleet.fleet import Fleet
-from libs.fleet.router import End, Router
+from libs.fleet.model import FleetModel, Gone
+from libs.fleet.router import End, Request, Router
 from libs.fleet.spec import FleetSpec
 from services.executor import outgoing, panel, telemetry
 from services.executor.core.loop_latency import LoopLatency
@@ -70,7 +69,7 @@ class Executor:
         self._clock = clock
         self._origin = origin
         now_ms = clock.now_ms()
-        self.fleet = Fleet(spec, now_ms, section.switch_ms)
+        self.fleet = FleetModel(spec, at_ms=now_ms, switch_ms=section.switch_ms)
         self.router = Router(self.fleet)
         self._orders = Orders(self.fleet, self.router)
         self._sampler = Sampler(self.fleet, self.router, bus, origin)
@@ -199,6 +198,7 @@ class Executor:
                 (record.partition, record.offset),
                 wish.prompt_tokens,
                 wish.output_tokens,
+                wish.max_tokens,
             )
             for record, wish in wishes
         ]
@@ -236,13 +236,11 @@ class Executor:
             self._sample(grid_ms)
         for request in arrivals:
             telemetry.ARRIVALS.labels(request.model).inc()
-            self._sampler.count_arrival(request.model, request.prompt_tokens)
         self._move(now_ms, arrivals)
 
     def _move(self, until_ms: int, arrivals: Sequence[Request] = ()) -> None:
         turn = self.router.turn(until_ms, arrivals)
         if turn.ends or turn.events:
-            self._sampler.count(turn.ends, turn.events)
             self._publish_results(turn.ends)
             self._publish_acks(self._orders.happened(turn.events, until_ms))
             for event in turn.events:

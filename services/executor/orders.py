@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from libs.common.messages import Ack, PlaceReplica, ScaleModel, SetBatch
-from libs.fleet.events import Event, FleetError, Gone, Loaded
-from libs.fleet.fleet import Fleet, replica_name
+from libs.fleet.model import FleetError, FleetModel, Gone, Loaded, replica_name
 from libs.fleet.router import Router
 from services.executor import telemetry
 from services.executor.core.commands import Floor, admit, parse_id
@@ -20,7 +19,7 @@ class _Pending(NamedTuple):
 
     topic: str
     command_id: str
-    action: Literal["load", "drain", "unload"]
+    action: Literal["load", "drain", "unload", "to_host"]
     sent_ms: int
 
 
@@ -31,7 +30,7 @@ class Orders:
     so that the end of one replica is not taken for that of the next one of its name.
     """
 
-    def __init__(self, fleet: Fleet, router: Router) -> None:
+    def __init__(self, fleet: FleetModel, router: Router) -> None:
         self._fleet = fleet
         self._router = router
         self._floors: dict[str, Floor] = {}
@@ -73,12 +72,10 @@ class Orders:
         # A `ScaleModel` is met by placements: it holds once it is known.
         return [accepted, self._answer(placed, now_ms, "done")]
 
-    def happened(self, events: Sequence[Event], now_ms: int) -> list[Ack]:
+    def happened(self, events: Sequence[Loaded | Gone], now_ms: int) -> list[Ack]:
         """Return what there is to say of commands whose effect holds now, or never will."""
         answers = []
         for event in events:
-            if not isinstance(event, Loaded | Gone):
-                continue
             for placed in self._pending.pop(event.replica, []):
                 if isinstance(event, Gone) and placed.action == "load":
                     reason = f"gone before it was resident: {event.reason}"
@@ -96,12 +93,14 @@ class Orders:
         if command.action == "load":
             if there is not None and there.state != "draining":
                 return there.state == "resident"
-            spec = self._router.models.get(command.model)
-            if spec is None:
-                raise FleetError(f"unknown model {command.model!r}")
-            self._fleet.load(spec, command.node, command.gpus)
+            # Until the scheduler says more: one request at a time, none from the router.
+            self._fleet.load(command.model, command.node, command.gpus, concurrency=0, batch_size=1)
         elif there is None:
             return True
+        elif command.action == "to_host":
+            if there.state == "host":
+                return True
+            self._fleet.to_host(name)
         elif command.action == "drain":
             self._fleet.drain(name)
         else:

@@ -2,34 +2,32 @@
 
 from collections import Counter
 
-from libs.fleet.fleet import Fleet
-from libs.fleet.gpu import Replica
+from libs.fleet.model import FleetModel, ReplicaView
 from libs.fleet.router import Router
 from services.executor import telemetry
 
 
-def show(fleet: Fleet, router: Router) -> None:
+def show(fleet: FleetModel, router: Router) -> None:
     """Bring the gauges and sums of models, replicas and GPUs up to the fleet's present."""
-    fleet.settle()
     _show_gpus(fleet)
     for model in router.models:
         telemetry.QUEUE.labels(model).set(router.queued(model))
         telemetry.IN_FLIGHT.labels(model).set(router.running(model))
-    count = Counter((r.spec.name, _state(r)) for r in fleet.replicas.values())
+    count = Counter((r.model, _state(r)) for r in fleet.replicas.values())
     for model in {*router.models, *(model for model, _ in count)}:
         for state in telemetry.REPLICA_STATES:
             telemetry.REPLICAS.labels(model, state).set(count[model, state])
 
 
-def _state(replica: Replica) -> str:
+def _state(replica: ReplicaView) -> str:
     if replica.state == "resident":
         return "awake" if replica.awake else "standby"
     return replica.state
 
 
-def _show_gpus(fleet: Fleet) -> None:
+def _show_gpus(fleet: FleetModel) -> None:
     for gpu in fleet.gpus.values():
-        place = (gpu.node, str(gpu.index))
+        place = (gpu.node, str(gpu.gpu))
         charge = (("serving", gpu.serving_ms), ("training", gpu.training_ms), ("free", gpu.free_ms))
         for kind, spent_ms in charge:
             telemetry.GPU_SECONDS.reach(spent_ms / 1000, *place, kind)

@@ -10,47 +10,26 @@ from libs.common import wire
 from libs.common.ports import Bus, Outgoing
 from libs.common.topics import METRICS_SAMPLES
 from libs.common.wire import Origin
-from libs.fleet.events import BatchEnded, Event, Loaded
-from libs.fleet.fleet import Fleet
-from libs.fleet.gpu import Gpu
-from libs.fleet.router import End, Router
-from services.executor.core.samples import ModelCounts, Values, device_series
+from libs.fleet.model import FleetModel, GpuView
+from libs.fleet.router import Router
+from services.executor.core.samples import Values, device_series, model_series, model_values
 
 # A source counts as stale after three samples missed.
 PERIODS = 3
 
 
 class Sampler:
-    """Counts what happens, and turns the counts into one tick a source."""
+    """Turns the fleet's counters into one tick a source."""
 
-    def __init__(self, fleet: Fleet, router: Router, bus: Bus, origin: Origin) -> None:
+    def __init__(self, fleet: FleetModel, router: Router, bus: Bus, origin: Origin) -> None:
         self._fleet = fleet
         self._router = router
         self._bus = bus
         self._origin = origin
-        self._device_types = list(dict.fromkeys(gpu.device_type for gpu in fleet.gpus.values()))
-        self._counts: dict[str, ModelCounts] = {}
         self._layouts: dict[tuple[str, tuple[str, ...]], pb.Layout] = {}
         self._new: list[pb.Layout] = []
         self._announced: set[str] = set()
         self._sequences: dict[str, int] = defaultdict(int)
-
-    def count_arrival(self, model: str, prompt_tokens: int) -> None:
-        """Count a request that has come."""
-        self._of(model).arrived(prompt_tokens)
-
-    def count(self, ends: Sequence[End], events: Sequence[Event]) -> None:
-        """Count what a turn of the router brought."""
-        for end in ends:
-            self._of(end.request.model).ended(
-                end.status, end.latency_ms, end.objective_ms, end.request.output_tokens
-            )
-        for event in events:
-            if isinstance(event, BatchEnded):
-                size = len(event.requests)
-                self._of(event.model).batch_ended(event.device_type, size, event.service_ms)
-            elif isinstance(event, Loaded):
-                self._of(event.model).loaded(event.device_type, event.load_ms)
 
     def new_layouts(self) -> list[pb.Layout]:
         """Return the layouts that no one has been told of. Their ticks wait for `announced`."""
@@ -77,8 +56,7 @@ class Sampler:
 
     def of_devices(self, at_ms: int, period_ms: int) -> list[Outgoing]:
         """Return a tick for each node, of the layouts announced. The accounts run up to now."""
-        self._fleet.settle()
-        by_node: dict[str, list[Gpu]] = defaultdict(list)
+        by_node: dict[str, list[GpuView]] = defaultdict(list)
         for gpu in self._fleet.gpus.values():
             by_node[gpu.node].append(gpu)
         ticks = []
@@ -91,13 +69,9 @@ class Sampler:
                 ticks.append(self._tick(layout, at_ms, period_ms, values, node, None))
         return ticks
 
-    def _of(self, model: str) -> ModelCounts:
-        if model not in self._counts:
-            self._counts[model] = ModelCounts(self._device_types)
-        return self._counts[model]
-
     def _values(self, model: str) -> Values:
-        return self._of(model).values(self._router.queued(model), self._router.running(model))
+        m, fleet = self._fleet.model_index[model], self._fleet
+        return model_values(fleet.models[m], fleet.latency_ratio[m], fleet.laws[m])
 
     def _layout(
         self, source: str, names: Sequence[str], series_of: Callable[[str], list[pb.Series]]
@@ -111,11 +85,12 @@ class Sampler:
         return self._layouts[made_of]
 
     def _model_series(self, model: str) -> list[pb.Series]:
-        return self._of(model).series(model)
+        return model_series(model, self._fleet.device_types)
 
     def _device_series(self, device: str) -> list[pb.Series]:
-        gpu = self._fleet.gpus[device]
-        return device_series(gpu.device, gpu.node, gpu.device_type)
+        node, _, _ = device.rpartition("/")
+        device_type = self._fleet.devices[self._fleet.gpu_index[device]].device_type
+        return device_series(device, node, device_type)
 
     def _tick(
         self,
@@ -141,7 +116,7 @@ class Sampler:
         )
 
 
-def _device_values(gpu: Gpu) -> tuple[float, ...]:
+def _device_values(gpu: GpuView) -> tuple[float, ...]:
     """Return a row in the order of `OF_DEVICE`; times in seconds."""
     return (
         gpu.serving_ms / 1000,

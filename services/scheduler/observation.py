@@ -202,7 +202,7 @@ def _replicas(
     for name in sorted(view.fleet):
         for replica in view.fleet[name].replicas:
             places = [on_device.get((name, gpu), -1) for gpu in replica.gpus]
-            # A GPU that is not registered (yet) cannot be planned with; in host memory it is on none.
+            # A GPU that is not registered (yet) cannot be planned with, nor what is in host memory.
             if places and min(places) >= 0 and replica.state != "host":
                 rows.append((replica, places))
     widest = max((len(places) for _, places in rows), default=1)

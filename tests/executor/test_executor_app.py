@@ -460,7 +460,7 @@ async def test_gpu_time_is_charged_as_the_fleet_says() -> None:
 
     def charged(kind: str) -> float:
         places = [
-            {"node": gpu.node, "gpu": str(gpu.index)} for gpu in stage.executor.fleet.gpus.values()
+            {"node": gpu.node, "gpu": str(gpu.gpu)} for gpu in stage.executor.fleet.gpus.values()
         ]
         return sum(value("plimsoll_gpu_seconds_total", kind=kind, **place) for place in places)
 

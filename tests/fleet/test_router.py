@@ -1,6 +1,6 @@
 """The router on a fleet: tables, queues, and what becomes of requests."""
 
-from libs.fleet.fleet import Fleet
+from libs.fleet.model import FleetModel
 from libs.fleet.router import End, Router
 from tests.fleet.worlds import job, model, request, resident, spec, table
 
@@ -9,12 +9,12 @@ def ends(router: Router, until_ms: float, *arrivals: object) -> list[End]:
     return router.turn(until_ms, arrivals).ends  # type: ignore[arg-type]
 
 
-def two_replicas(**given: object) -> tuple[Fleet, Router, str, str]:
-    fleet = Fleet(spec(gpus=2), at_ms=0)
+def two_replicas(**given: object) -> tuple[FleetModel, Router, str, str]:
+    fleet = FleetModel(spec(gpus=2))
     router = Router(fleet)
     one = model(alpha_ms=90, beta_ms=10, objective_ms=500, **given)
     router.register(one)
-    first, second = resident(fleet, one, 0), resident(fleet, one, 1)
+    first, second = resident(fleet, "m", 0), resident(fleet, "m", 1)
     router.follow(table("m", (first, 100), (second, 100)))
     return fleet, router, first, second
 
@@ -40,11 +40,13 @@ def test_a_slow_trickle_never_wakes_the_second() -> None:
 
 
 def test_the_step_that_runs_is_part_of_a_prediction() -> None:
-    fleet = Fleet(spec(gpus=2, training=(job(step_ms=300),)), at_ms=0)
+    fleet = FleetModel(spec(gpus=2, training=(job(step_ms=300),)))
     router = Router(fleet)
     one = model(alpha_ms=90, beta_ms=10, objective_ms=500)
     router.register(one)
-    names = [fleet.load(one, "n-0", [gpu]) for gpu in (0, 1)]
+    names = [fleet.load("m", "n-0", [gpu], concurrency=0) for gpu in (0, 1)]
+    for name in names:
+        fleet.set_batch(name, 1, 0, 1.0)
     router.turn(5000 + 20)  # both train since 4800, being at concurrency 0
     router.follow(table("m", (names[0], 9), (names[1], 9)))
     # The step ends at 5100: 80 + 10 + 100 ms fit into 350; the next step would not have.
@@ -53,12 +55,13 @@ def test_the_step_that_runs_is_part_of_a_prediction() -> None:
 
 
 def test_requests_wait_for_a_first_replica_and_keep_their_order() -> None:
-    fleet = Fleet(spec(), at_ms=0)
+    fleet = FleetModel(spec())
     router = Router(fleet)
     router.register(model())
     assert ends(router, 100, *[request(i, 100) for i in range(3)]) == []
     assert router.queued("m") == 3
-    name = fleet.load(model(), "n-0", [0])
+    name = fleet.load("m", "n-0", [0])
+    fleet.set_batch(name, 1, 0, 1.0)
     router.follow(table("m", (name, 8)))  # written before the replica is resident
     assert router.turn(1099).ends == []
     ended = ends(router, 2000)
@@ -68,13 +71,13 @@ def test_requests_wait_for_a_first_replica_and_keep_their_order() -> None:
 
 
 def test_concurrency_bounds_what_a_replica_holds() -> None:
-    fleet = Fleet(spec(), at_ms=0)
+    fleet = FleetModel(spec())
     router = Router(fleet)
     router.register(model())
-    name = resident(fleet, model())
+    name = resident(fleet, "m")
     router.follow(table("m", (name, 2)))
     router.turn(fleet.now_ms, [request(i, fleet.now_ms) for i in range(5)])
-    assert len(fleet.replicas[name].queue) + fleet.replicas[name].running == 2
+    assert fleet.replicas[name].held == 2
     assert (router.queued("m"), router.running("m")) == (4, 1)
 
 
@@ -100,7 +103,7 @@ def test_a_hopeless_request_is_rejected_at_once_where_the_model_says_so() -> Non
 
 
 def test_a_request_that_waits_for_a_replica_is_rejected_when_it_becomes_hopeless() -> None:
-    router = Router(Fleet(spec(), at_ms=0))
+    router = Router(FleetModel(spec()))
     router.register(model(objective_ms=500, on_late="reject"))
     assert ends(router, 100, request(0, 100)) == []
     assert router.next_event_ms() == 100 + 500 - 11

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.messages import ITERATION_SHARE
-from libs.fleet.model import FleetModel, Requests
+from libs.fleet.model import FleetModel
+from libs.fleet.requests import Requests
 from tests.fleet.naive_engine import Sequence, serve
 from tests.fleet.worlds import llm, spec
 

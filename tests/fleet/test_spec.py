@@ -48,7 +48,7 @@ def test_a_fleet_names_its_devices_node_by_node(tmp_path: Path) -> None:
         ("steps: 10", "steps: many", "training.0.steps: Input should be a valid integer"),
         ("4e9", ".nan", "nodes.0.load_bytes_per_s: Input should be a finite number (got nan)"),
         ("name: a", "name: a/b", "nodes.0.name: String should match pattern"),
-        ("gpus: 1", "gpus: 8", "training.0: Value error, gpus is 8: a step across several GPUs"),
+        ("gpus: 1", "gpus: 8", "training job 't' wants 8 GPUs of one node"),
         ("{h100: 50}", "{a100: 50}", "device type 'a100' is not among device_types"),
         ("nodes:", "nodes: [", "not YAML: "),
     ],
@@ -81,7 +81,7 @@ def test_a_misspelt_key_of_a_model_is_refused_though_the_bus_would_ignore_it(
 ) -> None:
     path = tmp_path / "models.yaml"
     path.write_text(MODELS.replace("latency_ms", "latency", 1))
-    with pytest.raises(SettingError, match=r"models\.0\.objective\.latency_ms: Field required"):
+    with pytest.raises(SettingError, match=r"models\.0\.objective: .*neither latency_ms nor"):
         read_models(path)
     path.write_text(MODELS.replace("weights_bytes: 1", "weights_bytes: 1, weight: 2"))
     with pytest.raises(SettingError, match=r"models\.0\.weight: Extra inputs .*got 2"):

@@ -11,8 +11,8 @@ from libs.common.messages import (
     RoutingTable,
     StepLaw,
 )
-from libs.fleet.events import Event, Request
-from libs.fleet.fleet import Fleet
+from libs.fleet.model import FleetModel, Gone, Loaded
+from libs.fleet.router import Request
 from libs.fleet.spec import DeviceType, FleetSpec, NodeSpec, TrainingSpec
 
 GB = 10**9
@@ -52,15 +52,18 @@ def request(number: int, due_at_ms: float = 0.0, of: str = "m") -> Request:
     return Request(f"r{number}", of, due_at_ms, (0, number))
 
 
+def fleet_of(spec: FleetSpec, *models: ModelSpec, switch_ms: float = 10.0) -> FleetModel:
+    return FleetModel(spec, models, switch_ms=switch_ms)
+
+
 def resident(
-    fleet: Fleet, served: ModelSpec, *gpus: int, batch: int = 1, wait_ms: float = 0.0
+    fleet: FleetModel, served: str, *gpus: int, batch: int = 1, wait_ms: float = 0.0
 ) -> str:
     """Load a replica, wait for it, and let it serve with no time left to training."""
     name = fleet.load(served, "n-0", gpus or (0,))
     while fleet.replicas[name].state == "loading":
         fleet.advance(fleet.next_event_ms())
     fleet.set_batch(name, batch, wait_ms, serving_share=1.0)
-    fleet.set_concurrency(name, 1000)
     return name
 
 
@@ -71,7 +74,7 @@ def table(
     return RoutingTable(model=of, epoch=epoch, tick=tick, theta=theta, replicas=named)
 
 
-def of_kind(events: list[Event], kind: type[Any]) -> list[Any]:
+def of_kind(events: list[Loaded | Gone], kind: type[Any]) -> list[Any]:
     return [event for event in events if isinstance(event, kind)]
 
 

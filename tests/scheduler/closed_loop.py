@@ -15,9 +15,8 @@ from libs.common import plimsoll_pb2 as pb
 from libs.common.adapters.memory import ManualClock, MemoryBus
 from libs.common.messages import PlaceReplica, SetBatch
 from libs.common.wire import Origin
-from libs.fleet.events import Request
-from libs.fleet.fleet import Fleet
-from libs.fleet.router import End, Router
+from libs.fleet.model import FleetModel
+from libs.fleet.router import End, Request, Router
 from libs.fleet.spec import read_fleet, read_models
 from services.load.core.arrivals import Plan
 from services.scheduler.core.contracts import QUANTILES, Decision, initial_state
@@ -78,7 +77,7 @@ class Loop:
     def __init__(self, policy: Policy = Policy()) -> None:  # noqa: B008 - immutable
         specs = read_models(DEPLOY / "models.yaml")
         fleet_spec = read_fleet(DEPLOY / "fleet.yaml")
-        self.fleet = Fleet(fleet_spec, START_MS)
+        self.fleet = FleetModel(fleet_spec, at_ms=START_MS)
         self.router = Router(self.fleet)
         for spec in specs:
             self.router.register(spec)
@@ -149,8 +148,7 @@ class Loop:
         for command in decision.commands:
             match command:
                 case PlaceReplica(action="load"):
-                    spec = self.view.models[command.model]
-                    self.fleet.load(spec, command.node, command.gpus)
+                    self.fleet.load(command.model, command.node, command.gpus, concurrency=0)
                 case PlaceReplica():
                     self.fleet.drain(command.replica)
                 case SetBatch():
