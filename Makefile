@@ -9,13 +9,16 @@ OUT ?= out/demo
 KILLS ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help system setup lock kafka check unit test golden proto env demo takeover outage clean
+.PHONY: help system servers setup lock kafka check unit test golden proto env demo takeover outage clean
 
 help: ## print the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 system: ## install what pip cannot bring: Java and Maven, for a Kafka without Docker
 	@deploy/system
+
+servers: ## install that and the servers that the tests start: Redis, PostgreSQL, Prometheus
+	@deploy/system tests
 
 setup: .venv/ready ## make .venv from the lock file
 
@@ -44,7 +47,7 @@ check: setup ## format, lint, types, and the rules of the rooms
 unit: setup ## the tests that need no bus
 	@$(BIN)/pytest -q -m "not bus"
 
-test: system setup check ## everything, the real Kafka included
+test: servers setup check ## everything, on the real Kafka, Redis, PostgreSQL and Prometheus
 	@$(BIN)/pytest
 
 golden: setup ## rewrite the golden decisions; read the diff

@@ -32,7 +32,7 @@ class RedisServer:
         """Start it, and return once it listens. Raises LocalError."""
         program = shutil.which("redis-server")
         if program is None:
-            raise LocalError("no redis-server on this machine: deploy/system tests brings it")
+            raise LocalError("no redis-server on this machine: `make servers` installs it")
         options = ["--port", str(self.port), "--bind", HOST, "--save", "", "--appendonly", "no"]
         log = self._folder / "redis.log"
         self._process = spawn([program, *options, "--dir", str(self._folder)], log=log)
@@ -72,7 +72,7 @@ class PostgresServer:
     def make(self) -> None:
         """Make the data folder, with the user `plimsoll` who must give a password."""
         if not (self.bin / "initdb").exists():
-            raise LocalError("no PostgreSQL on this machine: deploy/system tests brings it")
+            raise LocalError("no PostgreSQL on this machine: `make servers` installs it")
         secret = self._folder / "password"
         secret.write_text("secret\n")
         if self._user is not None:
@@ -106,8 +106,9 @@ class PostgresServer:
     def start(self) -> None:
         """Start it, and return once it accepts connections. Raises LocalError."""
         argv = ["-D", str(self._data), "-p", str(self.port), "-h", HOST, "-k", str(self._folder)]
-        # What a power cut would need is left out: it costs the tests half of their time.
-        quick = [f"-c{name}=off" for name in ("fsync", "synchronous_commit", "full_page_writes")]
+        # What only a power cut would need is left out. `synchronous_commit` is not of that kind: a
+        # server that crashes without it forgets what it has committed.
+        quick = ["-cfsync=off", "-cfull_page_writes=off"]
         as_user = ["setpriv", "--reuid", self._user, "--clear-groups"] if self._user else []
         log = self._folder / "postgres.log"
         self._process = spawn([*as_user, str(self.bin / "postgres"), *argv, *quick], log=log)
