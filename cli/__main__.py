@@ -88,12 +88,15 @@ def init(
     models: Annotated[
         Path | None, typer.Option(help="Models to register; by default deploy/models.yaml.")
     ] = None,
+    fleet: Annotated[
+        Path | None, typer.Option(help="A fleet.yaml whose devices to register; by default none.")
+    ] = None,
 ) -> None:
-    """Make the bus ready for the services: create the topics and register the models."""
+    """Make the bus ready for the services: create the topics, register models and devices."""
 
     async def prepare() -> None:
         from cli.connection import apply_topics, connect, kafka_section
-        from cli.registry import MODELS, publish_models
+        from cli.registry import MODELS, publish_devices, publish_models
 
         section = kafka_section()
         for line in await apply_topics(section):
@@ -101,6 +104,8 @@ def init(
         async with connect(section, "init") as bus:
             for model in await publish_models(bus, models or MODELS):
                 typer.echo(f"registered {model.name}")
+            for device in await publish_devices(bus, fleet) if fleet else ():
+                typer.echo(f"registered {device.device}")
 
     _run(prepare)
 
@@ -187,12 +192,33 @@ def outage(duration: Duration = 60.0, out: Out = Path("out/outage"), seed: Seed 
     _guarded(lambda: run_outage(duration, out, seed))
 
 
-@app.command()
-def settings() -> None:
-    """Print every setting of every service with its default, as the lines of an .env file."""
-    from cli.env_example import env_example
+@app.command(epilog=BUS)
+def drill(
+    only: Annotated[
+        list[str] | None, typer.Argument(help="Faults whose name holds one of these; else all.")
+    ] = None,
+    out: Out = Path("out/drill"),
+) -> None:
+    """Kill each container of the compose stack, and measure when all is at work again."""
+    from cli.drill import drill as run_drill
 
-    typer.echo(env_example(), nl=False)
+    _guarded(lambda: run_drill(only or [], out))
+
+
+@app.command()
+def settings(
+    check: Annotated[
+        bool, typer.Option("--check", help="Check what is set in the environment instead.")
+    ] = False,
+) -> None:
+    """Print every setting of every service with its default, as the lines of an .env file."""
+    from cli.env_example import env_example, every_kind
+    from libs.common.settings import check as check_settings
+
+    if check:
+        _guarded(lambda: check_settings(every_kind()))
+    else:
+        typer.echo(env_example(), nl=False)
 
 
 def main() -> None:

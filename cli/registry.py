@@ -1,13 +1,13 @@
-"""Tells the bus which models there are: what `deploy/models.yaml` says, on `registry.models`."""
+"""Tells the bus which models and devices there are, as `models.yaml` and `fleet.yaml` say."""
 
 import time
 from pathlib import Path
 
-from libs.common.messages import ModelSpec
+from libs.common.messages import DeviceSpec, ModelSpec
 from libs.common.ports import Bus
-from libs.common.topics import REGISTRY_MODELS
+from libs.common.topics import REGISTRY_DEVICES, REGISTRY_MODELS
 from libs.common.wire import Origin, encode
-from libs.fleet.spec import read_models
+from libs.fleet.spec import read_fleet, read_models
 
 MODELS = Path(__file__).parents[1] / "deploy" / "models.yaml"
 
@@ -24,3 +24,20 @@ async def publish_models(bus: Bus, path: Path = MODELS) -> list[ModelSpec]:
         [encode(REGISTRY_MODELS, m.name, m, origin, f"{m.name}-{now_ms}", now_ms) for m in models]
     )
     return models
+
+
+async def publish_devices(bus: Bus, path: Path) -> list[DeviceSpec]:
+    """Publish every GPU of a fleet's file, and return them.
+
+    Raises:
+        SettingError: the file cannot be read as a fleet.
+    """
+    devices = read_fleet(path).devices()
+    origin, now_ms = Origin("cli", "init"), time.time_ns() // 1_000_000
+    await bus.publish(
+        [
+            encode(REGISTRY_DEVICES, d.device, d, origin, f"{d.device}-{now_ms}", now_ms)
+            for d in devices
+        ]
+    )
+    return devices

@@ -100,6 +100,10 @@ class Stack:
                     + last_lines(self.log(name))
                 )
 
+    def address(self, service: Service) -> str:
+        """Return host:port of a service's telemetry."""
+        return self._urls[service.name].removeprefix("http://")
+
     async def get(self, service: Service, path: str) -> str:
         """Return a page of a service's telemetry, such as `/metrics`. Raises OSError."""
         return await asyncio.to_thread(_fetch, self._urls[service.name] + path)

@@ -35,13 +35,14 @@ ROOMS: list[tuple[str, set[str]]] = [
     ("services/executor/*.py", SHELL | {"libs.fleet"}),
     ("services/*/*.py", SHELL),
     ("cli/*.py", {"*"}),
+    ("deploy/grafana/*.py", {"grafana_foundation_sdk", "deploy.grafana"}),
 ]
 
 
 def modules() -> list[Path]:
     return [
         path
-        for top in ("libs", "services", "cli")
+        for top in ("libs", "services", "cli", "deploy")
         for path in sorted((ROOT / top).rglob("*.py"))
         if "__pycache__" not in path.parts
     ]

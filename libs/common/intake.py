@@ -7,7 +7,13 @@ from libs.common import telemetry, wire
 from libs.common.errors import ContractError
 from libs.common.messages import Message
 from libs.common.ports import Bus, Record
+from libs.common.topics import TOPICS
 from libs.common.wire import Origin
+
+# Counted from 0: an increase from nothing would be none.
+for _topic in TOPICS:
+    if _topic.from_apps:
+        telemetry.DEAD_LETTERS.labels(_topic.name)
 
 C = TypeVar("C", bound=Any)  # a class of messages.py, or of plimsoll.proto
 

@@ -4,16 +4,21 @@ A service adds its own section in `services/<name>/settings.py`. The core never 
 a `Policy`. Nothing else in the project reads the environment.
 """
 
+import difflib
+import json
 import os
 import re
 import socket
-from typing import Annotated, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from libs.common.errors import SettingError
+
+PREFIX = "PLIMSOLL_"
 
 
 class Section(BaseModel):
@@ -76,7 +81,11 @@ class Settings(BaseSettings):
     """The sections of every service. Env: `PLIMSOLL_<SECTION>__<FIELD>`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="PLIMSOLL_", env_nested_delimiter="__", frozen=True, extra="ignore"
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
     )
 
     instance: str = Field(
@@ -91,7 +100,7 @@ S = TypeVar("S", bound=Settings)
 
 
 def load(kind: type[S]) -> S:
-    """Read the settings of one service from the environment.
+    """Read the settings of one service from the environment. An empty value is none.
 
     Raises:
         SettingError: names each variable that is wrong, its value and what it should be.
@@ -99,14 +108,61 @@ def load(kind: type[S]) -> S:
     try:
         return kind()
     except ValidationError as error:
-        lines = []
-        for fault in error.errors(include_url=False):
-            variable = "PLIMSOLL_" + "__".join(str(part).upper() for part in fault["loc"])
-            lines.append(f"{variable}={without_password(repr(fault['input']))}: {fault['msg']}")
-        raise SettingError("; ".join(lines)) from error
+        raise SettingError("; ".join(map(_fault, error.errors(include_url=False)))) from error
+    except SettingsError as error:  # a value that should be JSON, and is not; it says which section
+        names = [name for name in os.environ if name.startswith(PREFIX) and not _is_json(name)]
+        said = [f"{name}={os.environ[name]!r}" for name in names if _section(name) in str(error)]
+        found = without_password("; ".join(said) or str(error))
+        raise SettingError(f"{found}: not JSON, as it should be") from error
+
+
+def check(kinds: Iterable[type[Settings]]) -> None:
+    """Read the settings of several services, and look for variables that belong to none.
+
+    Raises:
+        SettingError: a line for each variable that is wrong, or that nobody knows.
+    """
+    known = {PREFIX + "INSTANCE"}
+    faults: dict[str, None] = {}  # shared sections fail in each service, and are told once
+    for kind in kinds:
+        for name, field in kind.model_fields.items():
+            if isinstance(field.default, Section):
+                fields = type(field.default).model_fields
+                known |= {f"{PREFIX}{name}__{field}".upper() for field in fields}
+        try:
+            load(kind)
+        except SettingError as error:
+            faults |= dict.fromkeys(str(error).split("; "))
+    for name in sorted(os.environ):
+        if not name.startswith(PREFIX) or any(f"{name}__".startswith(f"{k}__") for k in known):
+            continue
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        # A wrong name within a known section is told by that section already.
+        if not any(fault.startswith(f"{name}=") for fault in faults):
+            faults[f"{name}: there is no such setting{hint}"] = None
+    if faults:
+        raise SettingError("\n".join(faults))
 
 
 def without_password(text: str) -> str:
     """Return a text that people will see, with *** for the password of each URL in it."""
     masked = re.sub(r"(://[^:/@\s]*:)\S*@", r"\1***@", text)
     return re.sub(r"(password=)[^&\s'\"]*", r"\1***", masked)
+
+
+def _fault(fault: Any) -> str:
+    variable = PREFIX + "__".join(str(part).upper() for part in fault["loc"])
+    return f"{variable}={without_password(repr(fault['input']))}: {fault['msg']}"
+
+
+def _section(variable: str) -> str:
+    return f'"{variable.removeprefix(PREFIX).partition("__")[0].lower()}"'
+
+
+def _is_json(variable: str) -> bool:
+    try:
+        json.loads(os.environ[variable])
+    except ValueError:
+        return False
+    return True

@@ -11,13 +11,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from socketserver import ThreadingMixIn
 from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import structlog
-from prometheus_client import Counter, make_wsgi_app
+from prometheus_client import Counter, Gauge, make_wsgi_app
 
 Probe = Callable[[], str | None]
 Start = Callable[[str, list[tuple[str, str]]], Any]
@@ -25,11 +25,32 @@ Start = Callable[[str, list[tuple[str, str]]], Any]
 DEAD_LETTERS = Counter(
     "plimsoll_dead_letters_total", "Messages that could not be read, by topic of origin", ["topic"]
 )
+BUS_PUBLISHED = Counter(
+    "plimsoll_bus_published_total", "Messages that the bus has acknowledged or committed", ["topic"]
+)
+BUS_READ = Counter("plimsoll_bus_read_total", "Messages read, those of a replay again", ["topic"])
+BUS_LAG = Gauge(
+    "plimsoll_bus_lag_messages", "Messages that lie on a topic and are not read yet", ["topic"]
+)
 # The libraries that speak at length when a broker is away; one line a second of all is enough.
 CHATTY = ("aiokafka", "faust", "mode", "kafka")
 LIMITED = (*CHATTY, "libs.common.adapters.kafka")  # what we ourselves say of the bus counts too
 EXIT_STUCK = 70  # EX_SOFTWARE: the supervisor sees that this was no clean end
 BLOCKED_AFTER_S = 5.0
+
+
+class Sum:
+    """A counter that is kept level with a sum which is kept elsewhere, and may begin anew there."""
+
+    def __init__(self, name: str, documentation: str, labels: Sequence[str]) -> None:
+        self._counter = Counter(name, documentation, labels)
+        self._level: dict[tuple[str, ...], float] = {}
+
+    def reach(self, value: float, *labels: str) -> None:
+        """Count up to `value`; one below the last is what has come since a new beginning."""
+        grown = value - self._level.get(labels, 0.0)
+        self._level[labels] = value
+        self._counter.labels(*labels).inc(grown if grown >= 0 else value)
 
 
 class Health:

@@ -36,7 +36,7 @@ from libs.fleet.events import Gone, Request
 from libs.fleet.fleet import Fleet
 from libs.fleet.router import End, Router
 from libs.fleet.spec import FleetSpec
-from services.executor import outgoing, telemetry
+from services.executor import outgoing, panel, telemetry
 from services.executor.core.loop_latency import LoopLatency
 from services.executor.core.offsets import Unfinished
 from services.executor.core.repeats import Recent
@@ -79,7 +79,6 @@ class Executor:
         self._recent = Recent(REPEATS_KNOWN)
         self._loop_latency = LoopLatency()
         self._sampled_ms = now_ms - now_ms % section.sample_ms
-        self._charged_hours = {"serving": 0.0, "training": 0.0, "free": 0.0}
         self._registry_read = False
 
     def fault(self) -> str | None:
@@ -117,6 +116,7 @@ class Executor:
             specs = {record.offset: spec for record, spec in read}  # of one partition
             for record in models:
                 if record.offset in specs:
+                    telemetry.begin(specs[record.offset].name)
                     self.router.register(specs[record.offset])
                 elif record.value is None and record.key is not None:
                     self.router.forget(record.key.decode(errors="replace"))
@@ -235,6 +235,7 @@ class Executor:
             self._move(grid_ms)
             self._sample(grid_ms)
         for request in arrivals:
+            telemetry.ARRIVALS.labels(request.model).inc()
             self._sampler.count_arrival(request.model, request.prompt_tokens)
         self._move(now_ms, arrivals)
 
@@ -258,7 +259,7 @@ class Executor:
         self._sampled_ms = at_ms
         telemetry.OUTBOX.set(len(self._outbox))
         if new_second:
-            self._charge()
+            panel.show(self.fleet, self.router)
         if self._outbox.full:
             return  # counters lose nothing by a sample left out
         of_models = self._sampler.of_models(at_ms, self._section.sample_ms)
@@ -272,17 +273,12 @@ class Executor:
         announcements = [outgoing.layout(one, self._origin, at_ms) for one in new]
         self._outbox.put(announcements, lambda: self._sampler.announced(new))
 
-    def _charge(self) -> None:
-        self.fleet.settle()
-        gpus = self.fleet.gpus.values()
-        for kind, charged in self._charged_hours.items():
-            hours = sum(getattr(gpu, f"{kind}_ms") for gpu in gpus) / 3_600_000
-            telemetry.GPU_HOURS.labels(kind).inc(hours - charged)
-            self._charged_hours[kind] = hours
-
     def _publish_results(self, ends: Sequence[End]) -> None:
         for end in ends:
-            telemetry.REQUESTS.labels(end.request.model, end.status).inc()
+            model = end.request.model
+            telemetry.REQUESTS.labels(model, end.status).inc()
+            if end.status != "rejected":
+                telemetry.LATENCY_RATIO.labels(model).observe(end.latency_ms / end.objective_ms)
 
         def acknowledged() -> None:
             for end in ends:

@@ -16,6 +16,7 @@ from libs.common.messages import InferenceRequest
 from libs.common.ports import Bus, Clock, Outgoing
 from libs.common.topics import INFERENCE_REQUESTS
 from libs.common.wire import Origin, encode
+from services.load import telemetry
 from services.load.core.arrivals import Arrivals, Plan, merge, superpose
 from services.load.core.synthetic import CLIENTS, OTHERS, generate
 from services.load.settings import LoadSection
@@ -29,6 +30,9 @@ TURN_MS = 5
 BATCHES_MAX = 32
 BATCH_REQUESTS_MAX = 500
 PROGRESS_MS = 1000
+# A load without end goes in rounds: short, so that whoever looks for minutes sees bursts; as long
+# as the usual published trace where one is played.
+ROUND_MS, ROUND_OF_TRACE_MS = 300_000, 3_600_000
 
 log = structlog.get_logger()
 
@@ -55,17 +59,47 @@ def plan_of(settings: LoadSection) -> Plan:
     return merge(arrivals)
 
 
+async def send_without_end(
+    settings: LoadSection, run: str, bus: Bus, clock: Clock, origin: Origin
+) -> None:
+    """Send plan after plan, each with its own draw, in one unbroken row of due times.
+
+    After a pause longer than a plan (a machine that slept) the row begins anew: nobody wants hours
+    of old requests at once.
+    """
+    round_ms = ROUND_OF_TRACE_MS if settings.trace else ROUND_MS
+    start_ms, number = clock.now_ms(), 0
+    while True:
+        plan = plan_of(
+            settings.model_copy(
+                update={"duration_s": round_ms / 1000, "seed": settings.seed + number}
+            )
+        )
+        await Sender(plan, f"{run}-{number}", bus, clock, origin, start_ms).send()
+        await clock.sleep_until_ms(start_ms + round_ms)
+        late = clock.now_ms() - start_ms > 2 * round_ms
+        start_ms, number = clock.now_ms() if late else start_ms + round_ms, number + 1
+
+
 class Sender:
     """Sends one plan. `acknowledged` counts what the bus has confirmed, by model."""
 
-    def __init__(self, plan: Plan, run: str, bus: Bus, clock: Clock, origin: Origin) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        run: str,
+        bus: Bus,
+        clock: Clock,
+        origin: Origin,
+        start_ms: int | None = None,  # of the plan; None: now
+    ) -> None:
         self.acknowledged: Counter[str] = Counter()
         self._plan = plan
         self._run = run
         self._bus = bus
         self._clock = clock
         self._origin = origin
-        self._start_ms = clock.now_ms()
+        self._start_ms = clock.now_ms() if start_ms is None else start_ms
 
     async def send(self) -> None:
         """Send every request of the plan, and return once all are acknowledged."""
@@ -97,8 +131,12 @@ class Sender:
 
     async def _publish(self, begin: int, end: int) -> None:
         await self._bus.publish([self._request(position) for position in range(begin, end)])
-        models = self._plan.models
+        models, now_ms = self._plan.models, self._clock.now_ms()
         self.acknowledged.update(models[at] for at in self._plan.model[begin:end])
+        for position in range(begin, end):
+            telemetry.SENT.labels(models[self._plan.model[position]]).inc()
+            due_ms = self._start_ms + self._plan.at_ms[position]
+            telemetry.LATENESS.observe(max(0.0, now_ms - due_ms) / 1000)
 
     def _request(self, position: int) -> Outgoing:
         plan = self._plan

@@ -17,8 +17,8 @@ class LoadSection(Section):
     copies: Annotated[int, Field(ge=1, le=1000)] = Field(
         1, description="copies of the trace laid over each other, each shifted by up to 60 s"
     )
-    duration_s: Annotated[float, Field(gt=0, le=86_400)] = Field(
-        120.0, description="for how long requests are sent"
+    duration_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        120.0, description="for how long requests are sent; 0: until it is stopped"
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of all that is drawn")
     rates_rps: dict[Name, Annotated[float, Field(gt=0, le=10_000)]] = Field(

@@ -6,8 +6,11 @@ away nothing piles up, and what goes out then is the newest.
 """
 
 import asyncio
+from itertools import islice
+from math import isnan
 
 import structlog
+from prometheus_client import Gauge
 
 from libs.common import intake, wire
 from libs.common import plimsoll_pb2 as pb
@@ -24,13 +27,15 @@ from libs.common.wire import Origin
 from services.predictor import telemetry
 from services.predictor.core import partition as partitions
 from services.predictor.core import registry
-from services.predictor.core.partition import Partition
+from services.predictor.core.partition import Account, Partition
+from services.predictor.core.residuals import BAND
 from services.predictor.core.source import Policy, Sight
 
 log = structlog.get_logger()
 
 LAYOUT_WAIT_MS = 2000
 SHOW_EVERY_MS = 1000  # gauges that cost a loop over all models
+SOURCES_SHOWN_MAX = 200  # apps may name sources and nodes without end; a label must not
 LAYOUTS_MAX = 100_000  # the oldest goes first, and is announced again when its source starts
 
 
@@ -52,6 +57,7 @@ class Predictor:
         self._scores_due: dict[int, Record] = {}
         self._due = asyncio.Event()
         self._shown_ms = 0
+        self._shown_sources: set[str] = set()
 
     async def take(self, record: Record) -> None:
         """Fold one record of `metrics.samples`; what cannot be read goes to `dead.letters`."""
@@ -82,6 +88,9 @@ class Predictor:
         for partition in self._states.keys() - mine:
             for kept in (self._states, self._forecasts_due, self._scores_due):
                 kept.pop(partition, None)
+        # What another worker shows now must not stand here too, at its last value.
+        for gauge in (*telemetry.OF_MODELS, telemetry.NODE_SCORE, telemetry.STALENESS):
+            gauge.clear()
 
     async def send(self) -> None:
         """Send what is due, newest state first made into messages, for ever."""
@@ -183,6 +192,8 @@ class Predictor:
             telemetry.STALENESS.labels(partition).set((now_ms - forecasts.at_ms) / 1000)
         for partition, cause in self._scores_due.items():
             scores = partitions.scores(self._states[partition], partition, self._policy)
+            for score in islice(scores.scores, SOURCES_SHOWN_MAX):
+                telemetry.NODE_SCORE.labels(score.node).set(score.score)
             event_id = f"{cause.event_id}-scores"
             messages.append(
                 wire.encode(NODE_SCORES, str(partition), scores, self._origin, event_id, now_ms)
@@ -195,13 +206,38 @@ class Predictor:
         return messages
 
     def _show(self) -> None:
+        sources: dict[str, int] = {}
         for partition, state in self._states.items():
             telemetry.SERIES.labels(partition).set(partitions.series_count(state))
-            for model, (error, came) in partitions.wape(state).items():
+            sources.update((name, source.at_ms) for name, source in state.sources.items())
+            for model, account in partitions.accounts(state, self._policy).items():
                 # An app may name models without end; a label must not.
-                if model in self._registry.models and came > 0:
-                    telemetry.FORECAST_ERROR.labels(model).set(error / came)
-                    telemetry.FORECAST_MATURED.labels(model).set(came)
+                if model in self._registry.models:
+                    _show_model(model, account)
+        shown = dict(islice(sources.items(), SOURCES_SHOWN_MAX))
+        for name in self._shown_sources - shown.keys():
+            telemetry.SAMPLE_TIMESTAMP.remove(name)
+        for name, at_ms in shown.items():
+            telemetry.SAMPLE_TIMESTAMP.labels(name).set(at_ms / 1000)
+        self._shown_sources = set(shown)
+
+
+def _show_model(model: str, account: Account) -> None:
+    rows: list[tuple[Gauge, float, tuple[str, ...]]] = [
+        (telemetry.ARRIVAL_RATE, account.arrival_rate_rps, (model,)),
+        (telemetry.LEAD_TIME, account.lead_time_s, (model,)),
+        (telemetry.FORECAST_CAME, account.came_rps, (model,)),
+    ]
+    telemetry.FORECAST_JUDGED.reach(account.judged, model)
+    telemetry.FORECAST_ERROR.reach(account.error_rps, model)
+    telemetry.FORECAST_ACTUAL.reach(account.actual_rps, model)
+    for at, quantile in enumerate(map(str, BAND)):
+        telemetry.FORECAST_COVERED.reach(account.covered[at], model, quantile)
+        rows.append((telemetry.FORECAST, account.band_rps[at], (model, quantile)))
+        rows.append((telemetry.FORECAST_BAND, account.due_rps[at], (model, quantile)))
+    for gauge, value, labels in rows:
+        if not isnan(value):  # what is not known yet is absent
+            gauge.labels(*labels).set(value)
 
 
 async def catch_up(predictor: Predictor, reader: Reader) -> None:

@@ -16,6 +16,7 @@ import faust
 
 from libs.common.ports import Record
 from libs.common.settings import KafkaSection
+from libs.common.telemetry import BUS_LAG, BUS_READ
 from libs.common.topics import METRICS_SAMPLES
 
 Take = Callable[[Record], Awaitable[None]]
@@ -78,6 +79,7 @@ class Stream:
     async def _agent(self, samples: Any) -> None:
         async for event in samples.events():
             record = _record(event.message)
+            BUS_READ.labels(record.topic).inc()
             try:
                 await self._take(record)
             except Exception as error:
@@ -122,6 +124,7 @@ class Stream:
         waiting = sum(
             ends[place] - self._next.setdefault(place.partition, ends[place]) for place in mine
         )
+        BUS_LAG.labels(METRICS_SAMPLES.name).set(max(0, waiting))
         now_s = time.monotonic()
         if waiting <= 0 or self._next != before:
             self._moved_s = now_s

@@ -2,6 +2,8 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from libs.common.telemetry import Sum
+
 TICKS = Counter("plimsoll_predictor_ticks_total", "Ticks of collectors taken in")
 SAMPLES = Counter("plimsoll_predictor_samples_total", "Values in them")
 SKIPPED = Counter(
@@ -10,16 +12,44 @@ SKIPPED = Counter(
 SERIES = Gauge(
     "plimsoll_predictor_series", "Series that a worker holds, by partition", ["partition"]
 )
-FORECAST_ERROR = Gauge(
-    "plimsoll_forecast_error_ratio",
-    "Sum of |came - foreseen| / sum of what came, over the lead time, since the start",
+ARRIVAL_RATE = Gauge("plimsoll_arrival_rate_rps", "Arrival rate now, as estimated", ["model"])
+LEAD_TIME = Gauge(
+    "plimsoll_forecast_lead_time_seconds", "From a forecast to a replica that serves", ["model"]
+)
+FORECAST = Gauge(
+    "plimsoll_forecast_rps",
+    "Quantile of the mean arrival rate over the lead time that begins now",
+    ["model", "quantile"],
+)
+FORECAST_BAND = Gauge(
+    "plimsoll_forecast_band_rps",
+    "Quantile that was foreseen, a lead time ago, of the mean over the lead time that ends now",
+    ["model", "quantile"],
+)
+FORECAST_CAME = Gauge(
+    "plimsoll_forecast_came_rps", "Mean arrival rate over the lead time that ends now", ["model"]
+)
+FORECAST_JUDGED = Sum(
+    "plimsoll_forecast_judged_total", "Forecasts whose lead time has ended, one a second", ["model"]
+)
+FORECAST_COVERED = Sum(
+    "plimsoll_forecast_covered_total",
+    "Of the forecasts judged, those at or above what came",
+    ["model", "quantile"],
+)
+FORECAST_ERROR = Sum(
+    "plimsoll_forecast_error_rps_total",
+    "Sum of |came - foreseen mean| over the forecasts judged",
     ["model"],
 )
-FORECAST_MATURED = Gauge(
-    "plimsoll_forecast_matured_rps",
-    "The sum of what came that forecast_error_ratio is of: its weight among models",
-    ["model"],
+FORECAST_ACTUAL = Sum(
+    "plimsoll_forecast_actual_rps_total", "Sum of what came over the forecasts judged", ["model"]
 )
+OF_MODELS = (ARRIVAL_RATE, LEAD_TIME, FORECAST, FORECAST_BAND, FORECAST_CAME)
+SAMPLE_TIMESTAMP = Gauge(
+    "plimsoll_sample_timestamp_seconds", "Time of a source's newest sample, since 1970", ["source"]
+)
+NODE_SCORE = Gauge("plimsoll_node_score_ratio", "Score of a node, lower is idler", ["node"])
 STALENESS = Gauge(
     "plimsoll_predictor_staleness_seconds",
     "Age of the newest sample when the forecasts made of it were sent",

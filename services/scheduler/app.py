@@ -6,6 +6,8 @@ up the state that the last one left. No rule lives here.
 """
 
 import asyncio
+from contextlib import suppress
+from math import isnan, nan
 
 import structlog
 
@@ -26,7 +28,13 @@ from libs.common.topics import (
 )
 from libs.common.wire import Origin
 from services.scheduler import telemetry
-from services.scheduler.core.contracts import Decision, Observation, State, initial_state
+from services.scheduler.core.contracts import (
+    Decision,
+    Observation,
+    State,
+    initial_state,
+    parts_of,
+)
 from services.scheduler.core.decide import decide
 from services.scheduler.observation import observe
 from services.scheduler.settings import SchedulerSection
@@ -92,6 +100,8 @@ class Scheduler:
                 finally:
                     self._last_tick_ms = None
                     telemetry.LEADER.set(0)
+                    for gauge in telemetry.OF_MODELS:
+                        gauge.clear()
 
     async def _lead(self, term: Term) -> None:
         """Tick until deposed.
@@ -208,6 +218,27 @@ def _address(command: PlaceReplica | ScaleModel | SetBatch) -> tuple[Topic, str]
 def _count(decision: Decision) -> None:
     for why in decision.why:
         telemetry.DECISIONS.labels(why.action, why.bound).inc()
-    for model, target in zip(decision.state.models, decision.state.target.tolist(), strict=True):
-        if target >= 0:
-            telemetry.REPLICAS_TARGET.labels(model).set(target)
+    for command in decision.commands:
+        if isinstance(command, PlaceReplica):
+            telemetry.MOVES.labels(command.model, command.action).inc()
+    state, figures = decision.state, decision.figures
+    batch_size = dict.fromkeys(state.models, 0)
+    for name, size in zip(state.replicas, state.batch_size.tolist(), strict=True):
+        model = parts_of(name)[0]
+        batch_size[model] = max(batch_size.get(model, 0), size)
+    for m, model in enumerate(state.models):
+        telemetry.THETA.labels(model).set(state.theta[m])
+        telemetry.HELD.labels(model).set(state.held[m])
+        telemetry.BATCH_SIZE.labels(model).set(batch_size[model])
+        telemetry.CAPACITY.labels(model).set(figures.capacity_rps[m])
+        known = (
+            (telemetry.REPLICAS_TARGET, state.target[m] if state.target[m] >= 0 else nan),
+            (telemetry.DEMAND, figures.demand_rps[m]),
+            (telemetry.FORESEEN, figures.foreseen_rps[m]),
+        )
+        for gauge, value in known:
+            if isnan(value):
+                with suppress(KeyError):
+                    gauge.remove(model)
+            else:
+                gauge.labels(model).set(value)

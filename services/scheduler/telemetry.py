@@ -22,6 +22,29 @@ DECISIONS = Counter(
 LEADER = Gauge("plimsoll_scheduler_leader", "1 while this instance leads")
 EPOCH = Gauge("plimsoll_scheduler_epoch", "Epoch of this instance's last term")
 REPLICAS_TARGET = Gauge("plimsoll_replicas_target", "Target number of replicas", ["model"])
+MOVES = Counter("plimsoll_moves_total", "Replicas ordered to load or to leave", ["model", "action"])
+DEMAND = Gauge(
+    "plimsoll_demand_rps", "Arrivals, and the queue as the rate that drains it in 1 s", ["model"]
+)
+FORESEEN = Gauge(
+    "plimsoll_foreseen_rps", "Load over the lead time that replicas are placed for", ["model"]
+)
+CAPACITY = Gauge(
+    "plimsoll_capacity_rps",
+    "What the resident replicas carry within the objective, in full batches",
+    ["model"],
+)
+BATCH_SIZE = Gauge(
+    "plimsoll_batch_size_requests", "Largest batch set among a model's replicas", ["model"]
+)
+THETA = Gauge(
+    "plimsoll_theta_ratio",
+    "Part of the objective that the router lets a prediction fill",
+    ["model"],
+)
+HELD = Gauge("plimsoll_held", "1 while decisions are held for want of data", ["model"])
+# Only who leads knows these; whoever leads no more forgets them.
+OF_MODELS = (REPLICAS_TARGET, DEMAND, FORESEEN, CAPACITY, BATCH_SIZE, THETA, HELD)
 REDIS_UP = Gauge("plimsoll_redis_up", "1 while Redis answers, 0 while not, NaN where none is set")
 REDIS_UP.set(math.nan)
 REDIS_WRITTEN = Counter(

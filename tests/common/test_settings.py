@@ -3,7 +3,7 @@
 import pytest
 
 from libs.common.errors import SettingError
-from libs.common.settings import RedisSection, Settings, load, without_password
+from libs.common.settings import RedisSection, Settings, check, load, without_password
 
 
 def test_every_setting_has_a_default_that_works() -> None:
@@ -42,6 +42,33 @@ def test_a_bad_setting_is_named_with_its_value_and_range(
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load(Settings).kafka.bootstrap_servers = "other"  # type: ignore[misc]
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLIMSOLL_KAFKA__SESSION_TIMEOUT_MS", "")
+    assert load(Settings).kafka.session_timeout_ms == 1000
+
+
+def test_a_value_that_should_be_json_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLIMSOLL_TELEMETRY", "quiet")
+    with pytest.raises(SettingError, match="PLIMSOLL_TELEMETRY='quiet': not JSON"):
+        load(Settings)
+
+
+def test_a_check_names_every_fault_once_and_every_name_that_nobody_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    check([Settings, Settings])
+    monkeypatch.setenv("PLIMSOLL_TELEMETRY__PORT", "70000")
+    monkeypatch.setenv("PLIMSOLL_TELEMETRY__PROT", "1")
+    monkeypatch.setenv("PLIMSOLL_KAFFKA__TOPIC_PREFIX", "a")
+    with pytest.raises(SettingError) as caught:
+        check([Settings, Settings])
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert sum("PLIMSOLL_TELEMETRY__PORT='70000'" in line for line in lines) == 1
+    assert sum("PLIMSOLL_TELEMETRY__PROT='1': Extra inputs" in line for line in lines) == 1
+    assert "did you mean PLIMSOLL_KAFKA__TOPIC_PREFIX?" in lines[2]
 
 
 class WithRedis(Settings):

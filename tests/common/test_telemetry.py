@@ -8,8 +8,9 @@ import urllib.error
 import urllib.request
 
 import pytest
+from prometheus_client import REGISTRY
 
-from libs.common.telemetry import EXIT_STUCK, Health, OneASecond, serve_http
+from libs.common.telemetry import EXIT_STUCK, Health, OneASecond, Sum, serve_http
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -151,3 +152,14 @@ log.warning("away", n=3)
     assert [line["n"] for line in lines] == [0, 3]
     assert lines[1]["lines_held_back"] == 2
     assert done.stderr == b""
+
+
+def test_a_sum_kept_elsewhere_is_followed_over_its_new_beginning() -> None:
+    followed = Sum("plimsoll_followed_total", "For this test", ["of"])
+
+    def counted() -> float | None:
+        return REGISTRY.get_sample_value("plimsoll_followed_total", {"of": "a"})
+
+    for value, total in ((3.0, 3.0), (5.0, 5.0), (5.0, 5.0), (1.0, 6.0), (4.0, 9.0)):
+        followed.reach(value, "a")
+        assert counted() == total

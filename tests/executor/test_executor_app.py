@@ -454,15 +454,41 @@ async def test_the_loop_latency_runs_from_a_sample_to_the_first_tick_that_covers
         assert value("plimsoll_loop_latency_seconds_sum") > total
 
 
-async def test_gpu_hours_are_charged_as_the_fleet_says() -> None:
+async def test_gpu_time_is_charged_as_the_fleet_says() -> None:
     stage = Stage(fleet=spec(gpus=2, training=(job(),)))
     kinds = ("serving", "training", "free")
-    before = {kind: value("plimsoll_gpu_hours_total", kind=kind) for kind in kinds}
+
+    def charged(kind: str) -> float:
+        places = [
+            {"node": gpu.node, "gpu": str(gpu.index)} for gpu in stage.executor.fleet.gpus.values()
+        ]
+        return sum(value("plimsoll_gpu_seconds_total", kind=kind, **place) for place in places)
+
     async with stage.running():
-        await stage.clock.advance(9980)
-    hours = {k: value("plimsoll_gpu_hours_total", kind=k) - before[k] for k in kinds}
-    assert hours["training"] == pytest.approx(2 * 10 / 3600, rel=0.01)
-    assert hours["serving"] == hours["free"] == 0
+        await stage.clock.advance(2000)
+        before = {kind: charged(kind) for kind in kinds}
+        await stage.clock.advance(10_000)
+        seconds = {kind: charged(kind) - before[kind] for kind in kinds}
+    assert seconds["training"] == pytest.approx(2 * 10, rel=0.01)
+    assert seconds["serving"] == seconds["free"] == 0
+
+
+async def test_every_replica_is_shown_in_one_state() -> None:
+    stage = Stage()
+
+    def shown() -> dict[str, float]:
+        states = ("loading", "standby", "awake", "draining")
+        return {s: value("plimsoll_replicas", model="m", state=s) for s in states}
+
+    async with stage.running():
+        await stage.serving()
+        await stage.clock.advance(2000)
+        assert shown() == {"loading": 0, "standby": 0, "awake": 1, "draining": 0}
+        assert value("plimsoll_queue_requests", model="m") == 0
+        arrivals = value("plimsoll_arrivals_total", model="m")
+        await stage.request(3)
+        await stage.clock.advance(2000)
+        assert value("plimsoll_arrivals_total", model="m") == arrivals + 3
 
 
 def test_the_buckets_of_the_loop_latency_are_fine_up_to_the_objective() -> None:

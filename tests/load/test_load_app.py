@@ -11,7 +11,7 @@ from libs.common.messages import InferenceRequest
 from libs.common.ports import Outgoing
 from libs.common.topics import INFERENCE_REQUESTS
 from libs.common.wire import Origin, decode_json
-from services.load.app import BATCHES_MAX, Sender, plan_of
+from services.load.app import BATCHES_MAX, ROUND_MS, Sender, plan_of, send_without_end
 from services.load.core.arrivals import Plan
 from services.load.settings import LoadSection
 
@@ -120,3 +120,36 @@ def test_a_trace_replaces_the_arrivals_of_chat_alone(tmp_path: Path) -> None:
     chat = plan.model == plan.models.index("chat")
     assert plan.prompt_tokens[chat].tolist() == [374]
     assert set(plan.models) == {"chat", "vision", "embed", "rerank"}
+
+
+async def test_a_load_without_end_goes_on_after_its_round_with_other_arrivals() -> None:
+    clock = ManualClock(START_MS)
+    bus = MemoryBus(clock)
+    section = LoadSection(duration_s=0, rates_rps={"chat": 0.2})
+    sending = asyncio.create_task(send_without_end(section, "run", bus, clock, ORIGIN))
+    for _ in range(5):
+        await passes(clock, ROUND_MS // 2)
+    sending.cancel()
+    rounds: dict[str, list[int]] = {}
+    for _, request in sent(bus):
+        assert request.due_at_ms is not None
+        rounds.setdefault(request.request_id.split("-")[1], []).append(request.due_at_ms - START_MS)
+    assert list(rounds) == ["0", "1", "2"]
+    for number, due_ms in enumerate(rounds.values()):
+        assert all(number * ROUND_MS <= at < (number + 1) * ROUND_MS for at in due_ms)
+    assert [at - ROUND_MS for at in rounds["1"]] != rounds["0"]
+
+
+async def test_after_a_long_sleep_the_load_begins_anew() -> None:
+    clock = ManualClock(START_MS)
+    bus = AwayBus(clock)
+    section = LoadSection(duration_s=0, rates_rps={"chat": 0.2})
+    sending = asyncio.create_task(send_without_end(section, "run", bus, clock, ORIGIN))
+    await passes(clock, 10 * ROUND_MS)
+    bus.back.set()
+    await passes(clock, 0)
+    await passes(clock, ROUND_MS)
+    sending.cancel()
+    second = [r for _, r in sent(bus) if r.request_id.startswith("run-1-")]
+    assert second
+    assert all(r.due_at_ms and r.due_at_ms >= START_MS + 10 * ROUND_MS for r in second)

@@ -132,3 +132,32 @@ def test_the_error_at_the_lead_time_is_that_of_a_straight_loop() -> None:
     record = history[-1][1]
     assert record.error[0] == pytest.approx(error)
     assert record.actual[0] == pytest.approx(came)
+
+
+def test_a_band_is_judged_as_it_was_made_a_lead_time_ago() -> None:
+    rng = np.random.default_rng(9)
+    lead, seconds = 10, 120
+    counts = rng.poisson(15, (seconds, 2))
+    history = live(counts, lead)
+    covered, judged = np.zeros((2, len(residuals.BAND))), 0
+    for at, (now, record) in enumerate(history[:-lead]):
+        foreseen = residuals.foresee(record, now, np.full(2, float(lead)))[1][:, LEAD]
+        band = foreseen[:, np.isin(QUANTILES, residuals.BAND)]
+        came = counts[at + 1 : at + 1 + lead].mean(axis=0)
+        then = history[at + lead][1]
+        assert then.due == pytest.approx(band)
+        assert then.came == pytest.approx(came)
+        covered += came[:, None] <= band
+        judged += 1
+    assert history[-1][1].covered == pytest.approx(covered)
+    assert history[-1][1].judged.tolist() == [judged, judged]
+
+
+def test_no_band_is_judged_over_a_gap() -> None:
+    now, record = live(np.full((40, 1), 9), 10)[-1]
+    after = residuals.skip_gap(record)
+    state = arrivals.nothing_seen(1)._replace(partial=np.array([9.0]), early=np.zeros(1))
+    closed = residuals.close_second(
+        after, arrivals.close_second(state), np.zeros(1), now, np.array([10.0])
+    )
+    assert closed.judged == record.judged

@@ -299,3 +299,18 @@ def test_a_recorded_tick_gives_the_same_bytes_when_it_is_run_again():
         assert rerun == wire
         before = state_in(record)
     assert len(wire) < 20_000
+
+
+def test_the_figures_say_what_resident_replicas_carry_and_nothing_of_those_still_loading():
+    fleet = Fleet(a_model(replicas_min=2))
+    assert fleet.step().figures.capacity_rps.tolist() == [0]
+    fleet.run(2.2, {"chat": 50})
+    fleet.offer("chat", 50, queue_requests=7)
+    decision = fleet.step()
+    (capacity_rps,) = decision.figures.capacity_rps
+    one = decide(
+        fleet.state, fleet.observe()._replace(replica_stage=np.array([1, 0])), POLICY
+    ).figures.capacity_rps
+    assert capacity_rps == pytest.approx(2 * one[0])
+    assert decision.figures.demand_rps.tolist() == [57]
+    assert np.isfinite(decision.figures.foreseen_rps).all()

@@ -7,6 +7,7 @@ knows what a message means.
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -20,7 +21,7 @@ from libs.common.adapters.kafka_leader import KafkaCandidacy
 from libs.common.adapters.kafka_publisher import MAX_REQUEST_BYTES, Publisher, make_producer
 from libs.common.ports import RECENT_OFFSETS, Outgoing, Record, Start
 from libs.common.settings import KafkaSection
-from libs.common.telemetry import Health
+from libs.common.telemetry import BUS_LAG, BUS_READ, Health
 from libs.common.topics import Topic
 from libs.common.wire import Origin
 
@@ -156,6 +157,9 @@ class KafkaBus:
         finally:
             self._health.forget(name)
             watching.cancel()
+            for topic in topics:
+                with contextlib.suppress(KeyError):
+                    BUS_LAG.remove(topic)  # what nobody reads has no lag
 
 
 class KafkaReader:
@@ -177,6 +181,8 @@ class KafkaReader:
             # By position, not by record: a log may end in a transaction's marker.
             if await self._consumer.position(place) >= end:
                 self.behind.pop(place, None)
+        for place, messages in batches.items():
+            BUS_READ.labels(place.topic.removeprefix(self._prefix)).inc(len(messages))
         return [
             Record(
                 place.topic.removeprefix(self._prefix),
@@ -221,6 +227,11 @@ class KafkaReader:
         positions = {place: await self._consumer.position(place) for place in places}
         now = time.monotonic()
         waiting = {p: ends[p] - at for p, at in positions.items() if ends[p] > at}
+        lag = Counter({place.topic.removeprefix(self._prefix): 0 for place in places})
+        for place, count in waiting.items():
+            lag[place.topic.removeprefix(self._prefix)] += count
+        for topic, count in lag.items():
+            BUS_LAG.labels(topic).set(count)
         moved = any(self._positions.get(p) != at for p, at in positions.items())
         if self._held or moved or not waiting:
             self._positions, self._moved = positions, now

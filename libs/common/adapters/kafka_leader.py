@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
-from libs.common.adapters.kafka_publisher import RETRY_S, make_producer, send
+from libs.common.adapters.kafka_publisher import RETRY_S, count, make_producer, send
 from libs.common.errors import Deposed
 from libs.common.messages import LeaderClaim
 from libs.common.ports import Outgoing
@@ -149,6 +149,7 @@ class KafkaTerm:
             reason = str(error) or type(error).__name__
             log.warning("this term is over", epoch=self._epoch, reason=reason)
             raise Deposed(f"epoch {self._epoch} is over: {reason}") from error
+        count(messages)
 
     async def close(self) -> None:
         """Let the producer go; a broker that is away is not waited for long."""

@@ -15,6 +15,7 @@ from aiokafka.errors import (
 )
 
 from libs.common.ports import Outgoing
+from libs.common.telemetry import BUS_PUBLISHED
 
 log = structlog.get_logger()
 
@@ -63,6 +64,7 @@ class Publisher:
             producer = self._producer
             errors = await self._send(producer, rest)
             failed = next((n for n, error in enumerate(errors) if error), len(errors))
+            count(rest[:failed])
             rest = rest[failed:]
             if any(isinstance(error, OutOfOrderSequenceNumber) for error in errors):
                 await self._renew(producer)
@@ -118,6 +120,12 @@ async def send(producer: AIOKafkaProducer, prefix: str, message: Outgoing) -> as
         headers=list(message.headers.items()),
     )
     return future
+
+
+def count(messages: Sequence[Outgoing]) -> None:
+    """Count messages that the broker has acknowledged or committed."""
+    for message in messages:
+        BUS_PUBLISHED.labels(message.topic).inc()
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -32,6 +32,20 @@ class Partition(NamedTuple):
     sources: dict[str, Source]
 
 
+class Account(NamedTuple):
+    """How a model's forecasts fare at the lead time, for people; see `Residuals`. NaN: not yet."""
+
+    arrival_rate_rps: float
+    lead_time_s: float
+    band_rps: list[float]  # foreseen now, (BAND,)
+    due_rps: list[float]  # foreseen a lead time ago, (BAND,)
+    came_rps: float  # over the lead time that ends now
+    judged: float
+    covered: list[float]  # (BAND,)
+    error_rps: float
+    actual_rps: float
+
+
 class Outcome(NamedTuple):
     """What a tick did."""
 
@@ -124,13 +138,28 @@ def scores(state: Partition, partition: int, policy: Policy) -> pb.NodeScores:
     return message
 
 
-def wape(state: Partition) -> dict[str, tuple[float, float]]:
-    """Return, by model, sum of |actual - foreseen| and of actual at the lead time so far."""
-    return {
-        name: (float(source.record.error[row]), float(source.record.actual[row]))
-        for source in state.sources.values()
-        for row, name in enumerate(source.columns.models)
-    }
+def accounts(state: Partition, policy: Policy) -> dict[str, Account]:
+    """Return, by model, how its forecasts fare. Sums run from the start of this state."""
+    said: dict[str, Account] = {}
+    for source in state.sources.values():
+        if not source.columns.models:
+            continue
+        record, lead_s = source.record, sources.lead_s(source, policy)
+        now = arrivals.outlook(source.arrivals, source.at_ms % 1000 / 1000)
+        for row, name in enumerate(source.columns.models):
+            account = Account(
+                float(now.level_rps[row] + now.excess_rps[row]),
+                float(lead_s[row]),
+                record.bands[row, :, -1].tolist(),
+                record.due[row].tolist(),
+                float(record.came[row]),
+                float(record.judged[row]),
+                record.covered[row].tolist(),
+                float(record.error[row]),
+                float(record.actual[row]),
+            )
+            said.setdefault(name, account)
+    return said
 
 
 def _of_source(source: Source, policy: Policy) -> list[pb.LoadForecast]:

@@ -18,6 +18,9 @@ from services.predictor.core.arrivals import WINDOW_S, Arrivals, Outlook
 from services.predictor.core.columns import Floats, Ints
 
 QUANTILES = np.array((0.5, 0.8, 0.9, 0.95, 0.99, 0.995))
+# Of these, the ones that people are shown, and that are counted as having held or not.
+BAND = (0.5, 0.95, 0.99)
+_BAND_AT = np.searchsorted(QUANTILES, BAND)
 PEAK_S = 10
 # Of the largest of as many standard normal variables as a lead time of s seconds has disjoint
 # windows of 10 s, (s, quantiles): all k are below x with chance F(x)^k. One window at least.
@@ -45,8 +48,17 @@ class Residuals(NamedTuple):
     marks: Floats  # Outlook at the end of each second, (models, 5, WINDOW_S), newest last
     ended: Floats  # deviations above the mean, (models, 6, KEPT), newest last; NaN: not known
     margin: Floats  # deviations from the mean to each quantile, (models, 6, quantiles)
-    error: Floats  # sum of |actual - mean| at the lead time, (models,)
-    actual: Floats  # sum of actual: error / actual is the WAPE
+    bands: Floats  # made at the end of each second for the lead time, (models, BAND, WINDOW_S)
+    # At the lead time, of all forecasts so far: how many were judged by their band, how often what
+    # came lay at or below each quantile, and the sums of |actual - mean| and of actual, whose ratio
+    # is the WAPE.
+    judged: Floats  # (models,)
+    covered: Floats  # (models, BAND)
+    error: Floats  # (models,)
+    actual: Floats  # (models,)
+    # The forecast that ended last, and what came; NaN: none yet.
+    due: Floats  # (models, BAND)
+    came: Floats  # (models,)
 
 
 def no_record(models: int) -> Residuals:
@@ -54,7 +66,18 @@ def no_record(models: int) -> Residuals:
     none = np.zeros(models)
     ended = np.full((models, 6, KEPT), np.nan)
     marks = np.full((models, len(Outlook._fields), WINDOW_S), np.nan)
-    return Residuals(marks, ended, _margins(ended, none), none, none)
+    return Residuals(
+        marks,
+        ended,
+        _margins(ended, none),
+        bands=np.full((models, len(BAND), WINDOW_S), np.nan),
+        judged=none,
+        covered=np.zeros((models, len(BAND))),
+        error=none,
+        actual=none,
+        due=np.full((models, len(BAND)), np.nan),
+        came=np.full(models, np.nan),
+    )
 
 
 def close_second(
@@ -80,22 +103,34 @@ def close_second(
     deviation = _deviation(_as_columns(now), width_s)
     above = (_root(actual, width_s) - _root(mean, width_s)) / deviation
     ended = np.concatenate((record.ended[:, :, 1:], above[..., None]), axis=2)
-    missed = np.abs(actual - mean)[:, LEAD]
+    came = actual[:, LEAD]
+    missed = np.abs(came - mean[:, LEAD])
     matured = ~np.isnan(missed)
+    due = np.take_along_axis(record.bands, WINDOW_S - steps[:, LEAD, None, None], axis=2)[..., 0]
     # Before its first second with an arrival, a model foresees nothing that could be judged.
     mark = np.where(np.isnan(after.level_rps), np.nan, np.stack(now))
-    return Residuals(
-        np.concatenate((record.marks[:, :, 1:], mark.T[..., None]), axis=2),
-        ended,
-        _margins(ended, lead_s),
-        record.error + np.where(matured, missed, 0.0),
-        record.actual + np.where(matured, actual[:, LEAD], 0.0),
+    closed = record._replace(
+        marks=np.concatenate((record.marks[:, :, 1:], mark.T[..., None]), axis=2),
+        ended=ended,
+        margin=_margins(ended, lead_s),
+        judged=record.judged + (matured & ~np.isnan(due[:, 0])),
+        covered=record.covered + (matured[:, None] & (came[:, None] <= due)),
+        error=record.error + np.where(matured, missed, 0.0),
+        actual=record.actual + np.where(matured, came, 0.0),
+        due=np.where(matured[:, None], due, record.due),
+        came=np.where(matured, came, record.came),
     )
+    # Each quantile is made now and judged when its time has come, not made again by hindsight.
+    band = foresee(closed, now, lead_s)[1][:, LEAD, _BAND_AT]
+    band = np.where(np.isnan(after.level_rps)[:, None], np.nan, band)
+    return closed._replace(bands=np.concatenate((record.bands[:, :, 1:], band[..., None]), axis=2))
 
 
 def skip_gap(record: Residuals) -> Residuals:
     """Return the record without its open forecasts: what came in a gap is only known in sum."""
-    return record._replace(marks=np.full_like(record.marks, np.nan))
+    return record._replace(
+        marks=np.full_like(record.marks, np.nan), bands=np.full_like(record.bands, np.nan)
+    )
 
 
 def foresee(record: Residuals, now: Outlook, lead_s: Floats) -> tuple[Floats, Floats, Floats]:

@@ -93,6 +93,14 @@ class State(NamedTuple):
     barred_until_ms: Ints
 
 
+class Figures(NamedTuple):
+    """What a tick found of each model, (models,), for people; NaN: not known. Decides nothing."""
+
+    demand_rps: Floats  # arrivals, and the queue as the rate that drains it
+    foreseen_rps: Floats  # the quantile over the lead time that replicas are placed for
+    capacity_rps: Floats  # of the resident replicas, full batches within the objective
+
+
 class Decision(NamedTuple):
     """What a tick decided. Commands are in the order of their ids."""
 
@@ -100,6 +108,7 @@ class Decision(NamedTuple):
     commands: tuple[PlaceReplica | ScaleModel | SetBatch, ...]
     tables: tuple[RoutingTable, ...]  # those that changed
     why: tuple[Explanation, ...]
+    figures: Figures
 
 
 def initial_state() -> State:

@@ -12,8 +12,11 @@ from libs.common.messages import PlaceReplica, Route, RoutingTable, ScaleModel, 
 from services.scheduler.core import memory, theta
 from services.scheduler.core.batches import capacity_rps, largest_within
 from services.scheduler.core.contracts import (
+    RESIDENT,
     Bools,
     Decision,
+    Figures,
+    Floats,
     Ints,
     Observation,
     State,
@@ -79,7 +82,8 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
         *(placed.targets, placed.moves, ids),
     )
     tables = _tables(state, after, replicas, seen)
-    return Decision(after, commands, tables, explanations(facts, policy))
+    figures = _figures(seen, demand, replicas, policy)
+    return Decision(after, commands, tables, explanations(facts, policy), figures)
 
 
 def _carried(state: State, seen: Observation, policy: Policy) -> State:
@@ -104,11 +108,7 @@ def _carried(state: State, seen: Observation, policy: Policy) -> State:
 def _place(
     state: State, seen: Observation, demand: Demand, replicas: Replicas, policy: Policy
 ) -> _Placed:
-    limit = _memory_limit(seen, replicas)
-    objective_ms = np.append(seen.objective_ms, np.nan)[replicas.model]
-    within = largest_within(replicas.alpha_ms, replicas.beta_ms, policy.batch_margin * objective_ms)
-    limit = np.minimum(limit, within)
-    capacity = capacity_rps(replicas.alpha_ms, replicas.beta_ms, limit)
+    limit, capacity = _capacity(seen, replicas, policy)
     nominal = nominal_capacity_rps(seen, policy)
     targets = targets_of(state, seen, demand, replicas, capacity, nominal, policy)
     leaving = drains(targets.target, seen, demand, replicas, limit, policy)[: policy.moves_max]
@@ -126,6 +126,22 @@ def _place(
     found = [sum(move.model == model for move in coming) for model in seen.models]
     target = np.minimum(targets.target, np.add(count, found))
     return _Placed(targets, target, (*leaving, *coming), short)
+
+
+def _capacity(seen: Observation, replicas: Replicas, policy: Policy) -> tuple[Ints, Floats]:
+    """Return the largest batch of each replica by memory and objective, and its rate with it."""
+    objective_ms = np.append(seen.objective_ms, np.nan)[replicas.model]
+    within = largest_within(replicas.alpha_ms, replicas.beta_ms, policy.batch_margin * objective_ms)
+    limit = np.minimum(_memory_limit(seen, replicas), within)
+    return limit, capacity_rps(replicas.alpha_ms, replicas.beta_ms, limit)
+
+
+def _figures(seen: Observation, demand: Demand, replicas: Replicas, policy: Policy) -> Figures:
+    _, capacity = _capacity(seen, replicas, policy)
+    serving = (replicas.stage == RESIDENT) & (replicas.model >= 0)
+    models = replicas.model[serving]
+    total_rps = np.bincount(models, weights=capacity[serving], minlength=len(seen.models))
+    return Figures(demand.now_rps, demand.foreseen_rps, total_rps.astype(np.float64))
 
 
 def _reserved(replicas: Replicas) -> Ints:

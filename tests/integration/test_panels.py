@@ -1,0 +1,124 @@
+"""What a person would see: a real Prometheus reads the real loop, and every panel has an answer.
+
+Everything starts in the order of the compose stack: topics and models, then the services, with load
+that does not end. The project's own configuration is used; that its targets are found at other
+addresses is all that is changed.
+"""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from math import isnan
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from cli.registry import publish_models
+from cli.stack import ALL, Service, Stack
+from libs.common.settings import KafkaSection
+from tests.conftest import ROOT, Connect
+from tests.prometheus_server import Prometheus, metrics_of, program, records, rules
+
+pytestmark = [pytest.mark.bus, pytest.mark.timeout(180)]
+
+BOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
+LOAD = Service("load", "services.load", "1")
+READY_WITHIN_S = 90.0
+ANSWERED_WITHIN_S = 15.0  # from then on
+# What Grafana puts in their place on a board that shows minutes of samples taken each 2 s.
+BUILT_IN = {"__rate_interval": "30s", "__interval": "5s", "__range": "5m"}
+# Resident is who may be awake or stand by; each model of the demo starts with one.
+RESIDENT = 'count(sum by (model) (plimsoll_replicas{state=~"awake|standby"}) > 0)'
+
+
+class Question(NamedTuple):
+    """One query, and where it stands."""
+
+    title: str
+    expression: str
+
+
+def questions(board: Mapping[str, Any]) -> Iterator[Question]:
+    """Yield every query of a board, those of folded rows too, as Grafana would send it."""
+    panels = list(board["panels"])
+    while panels:
+        panel = panels.pop(0)
+        panels += panel.get("panels", [])
+        for target in panel.get("targets", []):
+            title = f"{board['title']}: {panel['title']}"
+            yield Question(title, without_variables(target["expr"]))
+
+
+def without_variables(expression: str) -> str:
+    """Put durations for Grafana's own variables, and "all" for those of the board."""
+    for name, value in BUILT_IN.items():
+        expression = re.sub(rf"\$(?:{name}\b|{{{name}}})", value, expression)
+    return re.sub(r"\$(?:\w+|{\w+(?::\w+)?})", ".*", expression)
+
+
+@pytest.fixture
+async def prometheus(
+    kafka_section: KafkaSection,
+    connect: Connect,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Prometheus]:
+    """A Prometheus that reads the loop, which is ready."""
+    program("prometheus")  # before anything is started for nothing
+    monkeypatch.setenv("PLIMSOLL_KAFKA__TOPIC_PREFIX", kafka_section.topic_prefix)
+    monkeypatch.setenv("PLIMSOLL_LOAD__DURATION_S", "0")
+    async with connect("init") as bus:
+        models = await publish_models(bus)
+    async with Stack(kafka_section.bootstrap_servers, tmp_path, print) as stack:
+        await stack.start((*ALL, LOAD))
+        addresses: dict[str, list[str]] = {}
+        for service in (*ALL, LOAD):
+            name = service.package.removeprefix("services.")
+            addresses.setdefault(name, []).append(stack.address(service))
+        with Prometheus(tmp_path, addresses) as reading:
+            deadline = time.monotonic() + READY_WITHIN_S
+            while await asyncio.to_thread(value, reading, RESIDENT) < len(models):
+                stack.check()
+                assert time.monotonic() < deadline, f"not ready; the logs are in {tmp_path}"
+                await asyncio.sleep(0.2)
+            yield reading
+
+
+async def test_every_panel_and_every_rule_has_an_answer(prometheus: Prometheus) -> None:
+    boards = [json.loads(file.read_text()) for file in BOARDS]
+    asked = [question for board in boards for question in questions(board)]
+    asked += [Question("a recording rule", name) for name in records()]
+    began, silent = time.monotonic(), asked
+    while silent := await asyncio.to_thread(unanswered, prometheus, silent):
+        lines = "\n".join(f"{title}\n    {expression}" for title, expression in silent)
+        assert time.monotonic() - began < ANSWERED_WITHIN_S, f"no answer to\n{lines}"
+        await asyncio.sleep(0.5)
+    print(
+        f"{len(asked)} queries answered {time.monotonic() - began:.1f} s after the loop was ready"
+    )
+
+    # An expression may say 0 of a metric that there is not, by `or vector(0)`.
+    expressions = [*(rule["expr"] for rule in rules()), *(question[1] for question in asked)]
+    named = set().union(*map(metrics_of, expressions))
+    assert named - prometheus.metric_names() == set()
+    for rule in prometheus.rules():
+        assert rule["health"] == "ok", rule
+        assert rule.get("state") != "firing", rule
+
+
+def unanswered(prometheus: Prometheus, asked: Sequence[Question]) -> list[Question]:
+    """Return the queries to which there is no answer yet, or none but NaN."""
+    return [
+        question
+        for question in asked
+        if all(isnan(float(s["value"][1])) for s in prometheus.query(question.expression))
+    ]
+
+
+def value(prometheus: Prometheus, expression: str) -> float:
+    """Return the one number that an expression has; 0 where it has none yet."""
+    found = prometheus.query(expression)
+    return float(found[0]["value"][1]) if found else 0.0
