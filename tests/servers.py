@@ -90,18 +90,20 @@ class PostgresServer:
             capture_output=True,
         )
 
-    def create(self, database: str, template: str = "template1") -> str:
+    def create(self, database: str) -> str:
         """Create a database; returns its URL."""
-        self._run("createdb", "--template", template, database)
+        self.run(f"CREATE DATABASE {database}")
         return self.url(database)
 
     def drop(self, database: str) -> None:
-        self._run("dropdb", "--force", database)
+        self.run(f"DROP DATABASE {database} WITH (FORCE)")
 
-    def _run(self, program: str, *arguments: str) -> None:
-        where = ["-h", HOST, "-p", str(self.port), "-U", "plimsoll"]
-        environment = {**os.environ, "PGPASSWORD": "secret"}
-        subprocess.run([self.bin / program, *where, *arguments], check=True, env=environment)
+    def run(self, statement: str, database: str = "postgres") -> None:
+        """Run one SQL statement, waiting at most 10 s for a lock."""
+        where = ["-h", HOST, "-p", str(self.port), "-U", "plimsoll", "-d", database]
+        environment = {**os.environ, "PGPASSWORD": "secret", "PGOPTIONS": "-c lock_timeout=10s"}
+        command = [self.bin / "psql", "-qX", *where, "-c", statement]
+        subprocess.run(command, check=True, env=environment)
 
     def start(self) -> None:
         """Start it, and return once it accepts connections. Raises LocalError."""

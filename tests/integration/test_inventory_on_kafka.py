@@ -81,8 +81,8 @@ def database(request, tmp_path):
         yield f"sqlite+aiosqlite:///{tmp_path}/books.db"
     else:
         postgres = request.getfixturevalue("postgres")
-        yield postgres.create("books")
-        postgres.drop("books")
+        yield postgres.create("on_kafka")
+        postgres.drop("on_kafka")
 
 
 @pytest.fixture
