@@ -7,9 +7,14 @@ COPIES ?= 1
 DURATION ?= 120
 OUT ?= out/demo
 KILLS ?= 10
+BROKERS ?= 1
+PROFILES ?=
+# Which files and profiles docker compose uses; as a user's own environment would say it.
+COMPOSE_ENV = COMPOSE_FILE=compose.yaml$(if $(filter 3,$(BROKERS)),:deploy/compose.brokers.yaml) COMPOSE_PROFILES=$(PROFILES)
 
 .DEFAULT_GOAL := help
-.PHONY: help system setup lock kafka check unit test golden proto env boards demo takeover outage clean
+.PHONY: help system setup lock kafka check unit test golden proto env boards demo takeover outage up \
+	down logs drill clean
 
 help: ## print the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +72,18 @@ takeover: system setup ## kill and pause the leading scheduler, measure who take
 
 outage: system setup ## stop the broker for 10 s under load, count what was lost
 	@$(BIN)/plimsoll outage
+
+up: ## the whole stack in Docker, with Grafana: [BROKERS=3] [PROFILES=ui,gpu]
+	@$(COMPOSE_ENV) deploy/docker/up
+
+down: ## end that stack, and remove its data
+	@$(COMPOSE_ENV) docker compose --profile '*' down --volumes --remove-orphans
+
+logs: ## follow what its services say
+	@$(COMPOSE_ENV) docker compose logs --follow --tail 20
+
+drill: setup ## kill each of its containers, and measure when all is at work again
+	@$(COMPOSE_ENV) $(BIN)/plimsoll drill
 
 clean: ## remove what these verbs made
 	@rm -rf .venv .plimsoll out

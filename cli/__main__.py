@@ -41,6 +41,24 @@ def top() -> None:
     _run(watch)
 
 
+@app.command(epilog=BUS)
+def latest(
+    model: Annotated[str, typer.Argument(help="By default all of them.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")] = False,
+) -> None:
+    """Print the newest routing table and forecast of each model, from Redis or else from the bus.
+
+    Redis is the one in PLIMSOLL_REDIS__URL; where it is not set, away or empty, a line says so.
+    """
+
+    async def show() -> None:
+        from cli.latest import print_latest
+
+        await print_latest(model, as_json=as_json)
+
+    _run(show)
+
+
 @topics_app.callback(invoke_without_command=True)
 def topics(context: typer.Context) -> None:
     """List the table of topics, or with `apply` create what is missing on the bus."""
@@ -172,6 +190,19 @@ def outage(duration: Duration = 60.0, out: Out = Path("out/outage"), seed: Seed 
     from cli.outage import outage as run_outage
 
     _guarded(lambda: run_outage(duration, out, seed))
+
+
+@app.command(epilog=BUS)
+def drill(
+    only: Annotated[
+        list[str] | None, typer.Argument(help="Faults whose name holds one of these; else all.")
+    ] = None,
+    out: Out = Path("out/drill"),
+) -> None:
+    """Kill each container of the compose stack, and measure when all is at work again."""
+    from cli.drill import drill as run_drill
+
+    _guarded(lambda: run_drill(only or [], out))
 
 
 @app.command()

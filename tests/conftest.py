@@ -1,6 +1,7 @@
-"""What several rooms' tests need: a real Kafka, once a run, and a bus on it."""
+"""What several rooms' tests need: a real Kafka, once a run, a bus on it, and real stores."""
 
 import os
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from libs.common.adapters.kafka import KafkaBus
 from libs.common.settings import KafkaSection
 from libs.common.telemetry import Health
 from libs.common.wire import Origin
+from tests.servers import PostgresServer, RedisServer
 
 ROOT = Path(__file__).parents[1]
 JARS = ROOT / ".plimsoll" / "kafka" / "libs"
@@ -65,3 +67,34 @@ def connect(kafka_section: KafkaSection) -> Connect:
             yield bus
 
     return _connect
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """An empty Redis of the test's own: it may flush and stop it."""
+    server = RedisServer(tmp_path)
+    try:
+        server.start()
+    except LocalError as error:
+        absent(str(error))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL for this run; who stops it starts it again."""
+    # Not below pytest's own folder, which only we may enter: PostgreSQL will not run as root.
+    with tempfile.TemporaryDirectory(prefix="plimsoll-postgres-") as folder:
+        server = PostgresServer(Path(folder))
+        try:
+            server.make()
+            server.start()
+        except LocalError as error:
+            absent(str(error))
+        try:
+            yield server
+        finally:
+            server.stop()

@@ -101,7 +101,7 @@ def test_a_service_never_imports_another_and_no_core_its_shell(path: Path) -> No
 
 
 def test_client_libraries_live_in_the_adapters_alone() -> None:
-    clients = {"aiokafka", "sqlalchemy", "pynvml", "psutil", "aiosqlite", "redis"}
+    clients = {"aiokafka", "sqlalchemy", "pynvml", "psutil", "aiosqlite", "asyncpg", "redis"}
     for path in modules():
         if not path.match("libs/common/adapters/*.py") and "migrations" not in path.parts:
             assert not [m for m in imports(path) if within(m, clients)], path

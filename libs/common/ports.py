@@ -185,6 +185,35 @@ class Bus(Protocol):
         ...
 
 
+KeyOf = tuple[str, bytes]  # a topic's name, and the key of one of its records
+
+
+class Cache(Protocol):
+    """Copies of the newest record of each key, quick to read, that may vanish at any time.
+
+    Several writers fill it from the same log. Every call ends within a second, in ConnectionError
+    where the cache is away.
+    """
+
+    async def begin(self, topics: Sequence[Topic]) -> Mapping[KeyOf, int]:
+        """Leave a mark that goes when the cache is emptied; returns the offsets that it holds."""
+        ...
+
+    async def put(self, records: Sequence[Record], forget: Mapping[KeyOf, int] = {}) -> bool:
+        """Keep each record unless a later one of its key is held; a tombstone removes the key.
+
+        Before that, the keys of `forget` go whose offset is still the one given.
+
+        Returns:
+            Whether the mark of `begin` is still there: what was put after it is, too.
+        """
+        ...
+
+    async def newest(self, topics: Sequence[Topic]) -> Mapping[KeyOf, bytes]:
+        """Return the values held; none where nobody has kept them up for some seconds."""
+        ...
+
+
 class Settled(NamedTuple):
     """What is remembered of an order: its verdict, and a digest of what it asked."""
 
@@ -210,8 +239,12 @@ class Announcement(NamedTuple):
 class Ledger(Protocol):
     """The inventory's books, open within one transaction."""
 
-    async def settled(self, order_ids: Sequence[str]) -> Mapping[str, Settled]:
-        """Return, by order id, those of the orders that have their verdict already."""
+    async def open(self, order_ids: Sequence[str], items: Sequence[str]) -> Mapping[str, Settled]:
+        """Begin: keep all others from the stock of `items`, all that this transaction will change.
+
+        Returns:
+            By order id, those of the orders that have their verdict already.
+        """
         ...
 
     async def deduct(self, quantities: Mapping[str, int]) -> Mapping[str, int] | Shortage:
@@ -237,7 +270,14 @@ class Store(Protocol):
     async def transact(self, work: Callable[[Ledger], Awaitable[R]]) -> R:
         """Return what `work` returns once all that it did is on disk; if it raises, none is.
 
-        Passing trouble (a lock, a lost race) runs `work` again from its start.
+        Passing trouble (a lock, a lost race, a lost connection) runs `work` again from its start.
+        """
+        ...
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Be the only one inside, of all instances on this database; wait for one's turn.
+
+        A turn that does not come for some seconds is taken: whoever has it may hang.
         """
         ...
 

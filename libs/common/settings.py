@@ -7,11 +7,13 @@ a `Policy`. Nothing else in the project reads the environment.
 import difflib
 import json
 import os
+import re
 import socket
 from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from libs.common.errors import SettingError
@@ -39,6 +41,23 @@ class KafkaSection(Section):
     start_timeout_s: Annotated[float, Field(gt=0)] = Field(
         120.0, description="how long a start waits for the broker and for its topics"
     )
+
+
+class RedisSection(Section):
+    """Where the newest routing table and forecasts are kept for quick readers."""
+
+    url: str = Field("", description="redis://[user:password@]host[:port][/number]; empty: none")
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        parts = urlsplit(url)  # which, like .port, says what it cannot read by a ValueError
+        number = parts.path.removeprefix("/")
+        address = parts.hostname and (parts.port != 0) and (not number or number.isdecimal())
+        network = parts.scheme in ("redis", "rediss") and address and not parts.query
+        if url and not network and not (parts.scheme == "unix" and parts.path):
+            raise ValueError("redis://[user:password@]host[:port][/number] wanted, or rediss, unix")
+        return url
 
 
 class TelemetrySection(Section):
@@ -93,7 +112,8 @@ def load(kind: type[S]) -> S:
     except SettingsError as error:  # a value that should be JSON, and is not; it says which section
         names = [name for name in os.environ if name.startswith(PREFIX) and not _is_json(name)]
         said = [f"{name}={os.environ[name]!r}" for name in names if _section(name) in str(error)]
-        raise SettingError(f"{'; '.join(said) or error}: not JSON, as it should be") from error
+        found = without_password("; ".join(said) or str(error))
+        raise SettingError(f"{found}: not JSON, as it should be") from error
 
 
 def check(kinds: Iterable[type[Settings]]) -> None:
@@ -125,9 +145,15 @@ def check(kinds: Iterable[type[Settings]]) -> None:
         raise SettingError("\n".join(faults))
 
 
+def without_password(text: str) -> str:
+    """Return a text that people will see, with *** for the password of each URL in it."""
+    masked = re.sub(r"(://[^:/@\s]*:)\S*@", r"\1***@", text)
+    return re.sub(r"(password=)[^&\s'\"]*", r"\1***", masked)
+
+
 def _fault(fault: Any) -> str:
     variable = PREFIX + "__".join(str(part).upper() for part in fault["loc"])
-    return f"{variable}={fault['input']!r}: {fault['msg']}"
+    return f"{variable}={without_password(repr(fault['input']))}: {fault['msg']}"
 
 
 def _section(variable: str) -> str:

@@ -5,20 +5,23 @@ import sys
 from pathlib import Path
 
 from libs.common import settings
-from libs.common.adapters import sql, sql_schema
+from libs.common.adapters import sql, sql_patience, sql_schema
 from libs.common.adapters.service import EXIT_SETTING, Context, run
 from libs.common.errors import SettingError
 from services.inventory.app import Inventory
-from services.inventory.settings import InventorySettings
+from services.inventory.settings import InventorySection, InventorySettings
 
+# Below the time after which a service that does nothing ends itself.
+STATEMENT_S = 10.0
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 async def main(chosen: InventorySettings, context: Context) -> None:
     """Run the service on its database until it is cancelled."""
     section = chosen.inventory
-    engine = sql.connect(section.database_url)
+    engine = sql.connect(section.database_url, statement_s=STATEMENT_S)
     try:
+        await sql_patience.wait_until_up(engine, section.database_start_s)
         if engine.dialect.name == "sqlite":
             # An embedded database has no one else to bring it up to date. A shared one has: there
             # an older instance may still be at work, so a person or a start-up step decides when.
@@ -34,10 +37,11 @@ async def main(chosen: InventorySettings, context: Context) -> None:
         await engine.dispose()
 
 
-async def migrate(url: str) -> None:
-    """Bring the database at `url` to the newest schema."""
-    engine = sql.connect(url)
+async def migrate(section: InventorySection) -> None:
+    """Bring the database to the newest schema, once it is up."""
+    engine = sql.connect(section.database_url)
     try:
+        await sql_patience.wait_until_up(engine, section.database_start_s)
         await sql_schema.upgrade(engine, MIGRATIONS)
     finally:
         await engine.dispose()
@@ -46,7 +50,7 @@ async def migrate(url: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1:] == ["migrate"]:
         try:
-            asyncio.run(migrate(settings.load(InventorySettings).inventory.database_url))
+            asyncio.run(migrate(settings.load(InventorySettings).inventory))
         except SettingError as error:
             print(f"plimsoll inventory: {error}", file=sys.stderr)
             sys.exit(EXIT_SETTING)

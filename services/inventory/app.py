@@ -6,6 +6,7 @@ anywhere repeats something, under ids that derive from the orders, and never los
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterator, Sequence
 
 from libs.common.intake import sift
@@ -31,6 +32,7 @@ from services.inventory.settings import InventorySection
 
 GROUP = "inventory"
 POLL_S = 1.0
+LOOK_S = 1.0  # at the outbox unasked: another instance may have ended and left something there
 RELAY_MAX = 1000  # messages published and taken out of the outbox at once
 
 
@@ -64,13 +66,14 @@ class Inventory:
 
     async def relay(self) -> bool:
         """Publish what has waited longest in the outbox; returns whether there was anything."""
-        unsent = await self._store.unsent(RELAY_MAX)
-        if not unsent:
-            self._oldest_unsent_ms = None
-            return False
-        self._oldest_unsent_ms = next(iter(unsent.values())).decided_at_ms
-        await self._bus.publish([waiting.message for waiting in unsent.values()])
-        await self._store.sent(list(unsent))
+        async with self._store.turn():  # or two instances would each publish all of it
+            unsent = await self._store.unsent(RELAY_MAX)
+            if not unsent:
+                self._oldest_unsent_ms = None
+                return False
+            self._oldest_unsent_ms = next(iter(unsent.values())).decided_at_ms
+            await self._bus.publish([waiting.message for waiting in unsent.values()])
+            await self._store.sent(list(unsent))
         now_ms = self._clock.now_ms()
         for waiting in unsent.values():
             if waiting.message.topic == INVENTORY_VERDICTS.name:
@@ -99,7 +102,8 @@ class Inventory:
             # Cleared before the look, so that what is committed during it is looked at next.
             self._outbox_filled.clear()
             if not await self.relay():
-                await self._outbox_filled.wait()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._outbox_filled.wait(), LOOK_S)
 
     async def _take_batch(self, batch: Sequence[Record]) -> None:
         readable = await sift(batch, InventoryOrder, self._bus, self._origin)
@@ -114,13 +118,14 @@ class Inventory:
     ) -> list[str]:
         """Settle a batch within one transaction; returns the verdict of each order."""
         now_ms = self._clock.now_ms()
-        priors = await ledger.settled([order.order_id for _, order in batch])
+        asked_of_all = [orders.read(order) for _, order in batch]
+        items = sorted({item for asked in asked_of_all for item in asked.quantities})
+        priors = await ledger.open([asked.order_id for asked in asked_of_all], items)
         known = {order_id: Settlement(*prior) for order_id, prior in priors.items()}
         new: list[Settled] = []
         outbox: list[Announcement] = []
         verdicts: list[str] = []
-        for record, order in batch:
-            asked = orders.read(order)
+        for (record, _), asked in zip(batch, asked_of_all, strict=True):
             prior = known.get(asked.order_id)
             settlement = orders.judge(asked, prior, now_ms)
             if settlement is None:

@@ -12,14 +12,18 @@ class InventorySection(Section):
 
     database_url: str = Field(
         "sqlite+aiosqlite:///.plimsoll/inventory.db",
-        description="SQLAlchemy URL with an async driver; a SQLite file's folder is made",
+        description="or postgresql+asyncpg://user:password@host/name; a file's folder is made",
     )
-    batch_bytes: Annotated[int, Field(ge=1, le=16 * 1024 * 1024)] = Field(
+    # Above it, a batch of the shortest orders could have more ids than a statement may name.
+    batch_bytes: Annotated[int, Field(ge=1, le=512 * 1024)] = Field(
         64 * 1024,
         description="orders handled in one transaction, by size: some 600 usual ones",
     )
     database_retry_s: Annotated[float, Field(gt=0, le=60)] = Field(
-        15.0, description="how long a locked database is tried again before the service ends"
+        15.0, description="how long a locked or absent database is tried before the service ends"
+    )
+    database_start_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        60.0, description="how long a start, and `migrate`, wait for a database to come up"
     )
     outbox_stale_s: Annotated[float, Field(gt=0)] = Field(
         10.0, description="a decided verdict unpublished for so long: the service is not ready"

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from libs.common.settings import Section, Settings
+from libs.common.settings import RedisSection, Section, Settings
 from services.scheduler.core.policy import Policy
 
 DEFAULT = Policy()
@@ -52,4 +52,5 @@ class SchedulerSection(Section):
 class SchedulerSettings(Settings):
     """The sections that this service reads."""
 
+    redis: RedisSection = RedisSection()
     scheduler: SchedulerSection = SchedulerSection()

@@ -1,5 +1,7 @@
 """What the scheduler counts."""
 
+import math
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5, 10)
@@ -43,3 +45,11 @@ THETA = Gauge(
 HELD = Gauge("plimsoll_held", "1 while decisions are held for want of data", ["model"])
 # Only who leads knows these; whoever leads no more forgets them.
 OF_MODELS = (REPLICAS_TARGET, DEMAND, FORESEEN, CAPACITY, BATCH_SIZE, THETA, HELD)
+REDIS_UP = Gauge("plimsoll_redis_up", "1 while Redis answers, 0 while not, NaN where none is set")
+REDIS_UP.set(math.nan)
+REDIS_WRITTEN = Counter(
+    "plimsoll_redis_written_total", "Records of which Redis was given the copy", ["topic"]
+)
+REDIS_REBUILDS = Counter(
+    "plimsoll_redis_rebuilds_total", "How often Redis was filled from the log anew"
+)

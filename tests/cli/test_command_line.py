@@ -7,7 +7,18 @@ from cli.__main__ import app
 from libs.common.topics import TOPICS
 
 runner = CliRunner()
-VERBS = ("top", "topics", "init", "produce", "kafka", "demo", "takeover", "outage", "settings")
+VERBS = (
+    "top",
+    "latest",
+    "topics",
+    "init",
+    "produce",
+    "kafka",
+    "demo",
+    "takeover",
+    "outage",
+    "settings",
+)
 
 
 def test_help_names_every_verb() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from libs.common.errors import SettingError
-from libs.common.settings import Settings, check, load
+from libs.common.settings import RedisSection, Settings, check, load, without_password
 
 
 def test_every_setting_has_a_default_that_works() -> None:
@@ -69,3 +69,46 @@ def test_a_check_names_every_fault_once_and_every_name_that_nobody_knows(
     assert sum("PLIMSOLL_TELEMETRY__PORT='70000'" in line for line in lines) == 1
     assert sum("PLIMSOLL_TELEMETRY__PROT='1': Extra inputs" in line for line in lines) == 1
     assert "did you mean PLIMSOLL_KAFKA__TOPIC_PREFIX?" in lines[2]
+
+
+class WithRedis(Settings):
+    redis: RedisSection = RedisSection()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "redis://cache", "redis://:secret@[::1]:6379/2", "rediss://me:s@h/", "unix:///run/r.sock"],
+)
+def test_a_redis_url_may_be_of_these_forms(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("PLIMSOLL_REDIS__URL", url)
+    assert load(WithRedis).redis.url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("cache:6379", "http://cache", "redis://", "redis://:secret@", "redis://h:70000"),
+        *("redis://h/one", "redis://h:port", "redis://h:0", "redis://h?nonsense=1", "unix://"),
+    ],
+)
+def test_another_redis_url_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("PLIMSOLL_REDIS__URL", url)
+    with pytest.raises(SettingError, match="PLIMSOLL_REDIS__URL=") as caught:
+        load(WithRedis)
+    assert without_password(url) in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://me:secret@h:1/0", "redis://me:***@h:1/0"),
+        ("redis://:p@ss/wo:rd@h", "redis://:***@h"),
+        ("a://u:p@h?password=x&b=1 and b://h:5/c", "a://u:***@h?password=***&b=1 and b://h:5/c"),
+        ("redis://h:6379/0", "redis://h:6379/0"),
+    ],
+)
+def test_a_password_in_a_url_is_not_shown(text: str, shown: str) -> None:
+    assert without_password(text) == shown

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -137,6 +138,45 @@ def test_every_target_goes_to_the_provisioned_prometheus(board: Board) -> None:
             assert panel["datasource"] == there
             assert all(target["datasource"] == there for target in panel["targets"])
     assert all(variable["datasource"] == there for variable in page["templating"]["list"])
+
+
+@pytest.mark.parametrize(("board", "panel"), PANELS)
+def test_where_a_panel_sends_people_there_is_something(board: Board, panel: Panel) -> None:
+    for name, where in pointers(f"{panel.shows} {panel.when_red}", board.title):
+        assert leads_somewhere(name, where), f"{panel.title}: no {name} on {where}"
+
+
+def test_where_an_alert_sends_people_there_is_something() -> None:
+    page = (ROOT / "docs/alerts.md").read_text()
+    found = list(pointers(page, ""))
+    assert found
+    for name, where in found:
+        assert leads_somewhere(name, where), f"no {name} on {where}"
+
+
+def pointers(text: str, own: str) -> Iterator[tuple[str, str]]:
+    """Yield what stands in italics with the board that is named after it, else with `own`."""
+    text = re.sub(r"\*\*.+?\*\*", "", text)
+    waiting: list[str] = []
+    for before, name in re.findall(r"([^*]*)\*([^*\n]+)\*", text):
+        if before.strip() == "on":
+            yield from ((pointed, name) for pointed in waiting)
+            waiting = []
+        else:
+            if before.strip() not in (",", "and", "beside"):
+                yield from ((pointed, own) for pointed in waiting if own)
+                waiting = []
+            waiting.append(name)
+    yield from ((pointed, own) for pointed in waiting if own)
+
+
+def leads_somewhere(name: str, where: str) -> bool:
+    """Whether a board, or a row or panel of the board `where`, is called so, or begins so."""
+    names = [board.title for board in BOARDS]
+    for board in BOARDS:
+        if board.title == where:
+            names += [row.title for row in board.rows] + [panel.title for panel in board.panels]
+    return any(title.startswith(name) for title in names)
 
 
 def test_serving_training_and_free_have_one_color_each() -> None:

@@ -1,13 +1,17 @@
-"""A world for the inventory: the shipped app on a SQLite file and a bus that outlive it."""
+"""A world for the inventory: the shipped app on a database and a bus that outlive it.
+
+Each test runs twice, on a SQLite file and in a database of a real PostgreSQL.
+"""
 
 import asyncio
+import itertools
 import json
 import shutil
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import event, func, select, text
 
 from libs.common.adapters import sql, sql_schema
 from libs.common.adapters.memory import ManualClock, MemoryBus
@@ -71,15 +75,17 @@ class FaultyBus(MemoryBus):
 
 
 class World:
-    def __init__(self, path, **settings):
-        self.path = path
+    def __init__(self, url, **settings):
         self.faults = Faults()
         self.clock = ManualClock(1_000_000)
         self.bus = FaultyBus(self.clock, self.faults)
-        self.section = InventorySection(
-            database_url=f"sqlite+aiosqlite:///{path}", database_retry_s=5, **settings
-        )
+        self.section = InventorySection(**{"database_url": url, "database_retry_s": 5, **settings})
         self.start()
+
+    @property
+    def path(self):
+        """The file of a SQLite database."""
+        return self.engine.url.database
 
     def start(self):
         """Start a new process on what the last one left."""
@@ -151,6 +157,14 @@ class World:
         async with self.engine.connect() as connection:
             return await connection.scalar(select(func.count()).select_from(sql.OUTBOX))
 
+    async def require_unlocked(self):
+        """Fail where some transaction still holds a lock."""
+        other = sql.connect(self.section.database_url)
+        async with other.begin() as connection:  # SQLite's own way to begin takes its only lock
+            if other.dialect.name == "postgresql":
+                await connection.execute(text("LOCK stock, orders, outbox NOWAIT"))
+        await other.dispose()
+
     async def check(self):
         """The books balance, and the bus tells the same story as the database."""
         assert await self.waiting() == 0
@@ -180,29 +194,59 @@ class World:
         return answers
 
 
+async def migrate(url):
+    engine = sql.connect(url)
+    await sql_schema.upgrade(engine, MIGRATIONS)
+    await engine.dispose()
+
+
 @pytest.fixture(scope="session")
-def database_template(tmp_path_factory) -> Path:
+def sqlite_template(tmp_path_factory) -> Path:
     """A SQLite file with the newest schema, made once."""
     path = tmp_path_factory.mktemp("inventory") / "template.db"
-
-    async def make():
-        engine = sql.connect(f"sqlite+aiosqlite:///{path}")
-        await sql_schema.upgrade(engine, MIGRATIONS)
-        await engine.dispose()
-
-    asyncio.run(make())
+    asyncio.run(migrate(f"sqlite+aiosqlite:///{path}"))
     return path
 
 
+@pytest.fixture(scope="session")
+def postgres_template(postgres) -> str:
+    """The name of a PostgreSQL database with the newest schema, made once."""
+    asyncio.run(migrate(postgres.create("books_template")))
+    return "books_template"
+
+
 @pytest.fixture
-async def make_world(database_template, tmp_path):
-    """Makes worlds, each on a file of its own."""
+def new_sqlite(sqlite_template, tmp_path):
+    """Makes databases with the newest schema, each a file."""
+    numbers = itertools.count()
+
+    def make():
+        path = tmp_path / f"{next(numbers)}.db"
+        shutil.copy(sqlite_template, path)
+        return f"sqlite+aiosqlite:///{path}"
+
+    return make
+
+
+@pytest.fixture
+def new_postgres(postgres, postgres_template):
+    """Makes databases with the newest schema in the one server."""
+    made = []
+
+    def make():
+        made.append(f"books_{len(made)}")
+        return postgres.create(made[-1], postgres_template)
+
+    yield make
+    for name in made:
+        postgres.drop(name)
+
+
+async def worlds(new_database):
     made = []
 
     def make(**settings):
-        path = tmp_path / f"{len(made)}.db"
-        shutil.copy(database_template, path)
-        made.append(World(path, **settings))
+        made.append(World(new_database(), **settings))
         return made[-1]
 
     yield make
@@ -210,6 +254,31 @@ async def make_world(database_template, tmp_path):
         await world.engine.dispose()
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def new_database(request):
+    """Makes databases with the newest schema, of each kind in turn."""
+    return request.getfixturevalue(f"new_{request.param}")
+
+
+@pytest.fixture
+async def make_world(new_database):
+    """Makes worlds, each on a database of its own."""
+    async for make in worlds(new_database):
+        yield make
+
+
 @pytest.fixture
 def world(make_world):
     return make_world()
+
+
+@pytest.fixture
+async def sqlite_world(new_sqlite):
+    async for make in worlds(new_sqlite):
+        yield make()
+
+
+@pytest.fixture
+async def make_postgres_world(new_postgres):
+    async for make in worlds(new_postgres):
+        yield make

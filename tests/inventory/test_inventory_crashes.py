@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import json
 import random
-import sqlite3
 
 import pytest
 from sqlalchemy import event
@@ -112,8 +111,7 @@ async def test_a_service_cancelled_at_any_statement_leaves_no_lock_behind(make_w
         event.listen(world.engine.sync_engine, "before_cursor_execute", cancel)
         await asyncio.wait([serving])
         cancelled += serving.cancelled()
-        with sqlite3.connect(world.path, timeout=0) as other:
-            other.execute("BEGIN IMMEDIATE")
+        await world.require_unlocked()
         await world.restart()
         await world.drain()
         await world.check()

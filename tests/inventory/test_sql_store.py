@@ -38,32 +38,34 @@ async def test_the_database_itself_refuses_a_stock_below_zero(world):
             await connection.execute(text("INSERT INTO stock VALUES ('bolt', -1, 1)"))
 
 
-async def test_sqlite_commits_reach_the_disk(world):
-    async with world.engine.connect() as connection:
+async def test_sqlite_commits_reach_the_disk(sqlite_world):
+    async with sqlite_world.engine.connect() as connection:
         assert await connection.scalar(text("PRAGMA journal_mode")) == "wal"
         assert await connection.scalar(text("PRAGMA synchronous")) == 2, "FULL"
 
 
-async def test_a_locked_database_is_waited_for(world, monkeypatch):
+async def test_a_locked_database_is_waited_for(sqlite_world, monkeypatch):
     monkeypatch.setattr(sql, "_LOCK_WAIT_S", 0.0)
-    world.start()
+    sqlite_world.start()
     refused = asyncio.Event()
-    event.listen(world.engine.sync_engine, "handle_error", lambda _: refused.set())
-    other = sqlite3.connect(world.path, isolation_level=None)
+    event.listen(sqlite_world.engine.sync_engine, "handle_error", lambda _: refused.set())
+    other = sqlite3.connect(sqlite_world.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    work = asyncio.create_task(world.store.transact(lambda ledger: ledger.restock({"bolt": 1})))
+    work = asyncio.create_task(
+        sqlite_world.store.transact(lambda ledger: ledger.restock({"bolt": 1}))
+    )
     await refused.wait()
     other.execute("COMMIT")
     other.close()
     assert await work == {"bolt": 1}
-    assert await world.stock() == {"bolt": (1, 1)}
+    assert await sqlite_world.stock() == {"bolt": (1, 1)}
 
 
-async def test_a_database_that_stays_locked_ends_the_service(world, monkeypatch):
+async def test_a_database_that_stays_locked_ends_the_service(sqlite_world, monkeypatch):
     monkeypatch.setattr(sql, "_LOCK_WAIT_S", 0.0)
-    other = sqlite3.connect(world.path, isolation_level=None)
+    other = sqlite3.connect(sqlite_world.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    engine = sql.connect(world.section.database_url)
+    engine = sql.connect(sqlite_world.section.database_url)
     with pytest.raises(OperationalError, match="locked"):
         await sql.SqlStore(engine, retry_s=0.05).unsent(1)
     await engine.dispose()
@@ -75,7 +77,7 @@ async def test_an_order_settled_meanwhile_is_seen_at_the_second_try(world):
 
     async def work(ledger):
         """Settle as one that has not seen the other's verdict, the first time."""
-        tries.append(await ledger.settled(["o"]) if tries else {})
+        tries.append(await ledger.open(["o"], []) if tries else {})
         if not tries[-1]:
             await ledger.settle([settled("o")], [])
 

@@ -22,13 +22,13 @@ ARRIVES = Row(
     4,
     (
         Panel(
-            "Consumer lag",
+            "Lag",
             "short",
             (Query(f"max({LAG})", "furthest behind"),),
             shows="Messages that the service furthest behind has not read yet, of one topic.",
             formula="largest over services and topics of: written, not yet read",
-            when_red="See *Consumer lag by service* for which. A reader that stands still for 20 s "
-            "ends itself and is started again; `/readyz` says what it waits for.",
+            when_red="See *Lag by service and topic* for which. A reader that stands still for "
+            "20 s ends itself and is started again; `/readyz` says what it waits for.",
             kind="stat",
             red_above=1000,
         ),
@@ -79,10 +79,10 @@ ARRIVES = Row(
         Panel(
             "Redis",
             "short",
-            (Query("min(plimsoll_redis_up)", "up"),),
+            (Query("min(plimsoll_redis_up >= 0)", "up"),),
             shows="Whether all schedulers reach Redis, where they keep the newest routing table "
             "and forecasts.",
-            formula="least over the schedulers of: 1 while it answers",
+            formula="least over the schedulers of: 1 while it answers; none where no Redis is set",
             when_red="Nothing is lost, as Kafka is the truth: readers ask the log, and it is "
             "slower. Start Redis; it is filled again by itself.",
             kind="stat",
@@ -97,7 +97,7 @@ TOPICS = Row(
     9,
     (
         Panel(
-            "Consumer lag by service",
+            "Lag by service and topic",
             "short",
             (Query(LAG, "{{job}} {{topic}}"),),
             shows="Messages on each topic that a service has not read yet, over its processes.",
@@ -194,7 +194,7 @@ INVENTORY = Row(
             when_red="Many `rejected`: stock is out, see the reason on `inventory.verdicts`.",
         ),
         Panel(
-            "Age of the outbox",
+            "Outbox age",
             "s",
             (Query(OUTBOX_AGE, "oldest unpublished"),),
             shows="Since the oldest verdict that is not yet published was decided.",
@@ -232,7 +232,7 @@ BESIDE = Row(
         Panel(
             "Redis as each scheduler sees it",
             "short",
-            (Query("max by (instance) (plimsoll_redis_up)", "{{instance}}"),),
+            (Query("max by (instance) (plimsoll_redis_up >= 0)", "{{instance}}"),),
             shows="Whether each scheduler reaches Redis.",
             formula="1 while it answers",
             when_red="Away for one scheduler only: its network. For all: Redis is down, and the "

@@ -190,7 +190,7 @@ HELD = Row(
             shows="Training steps kept a second on each GPU.",
             formula="growth of the count of steps, a second",
             when_red="Falls on all GPUs while load is low: replicas are resident everywhere; see "
-            "*Replicas and target* on *Overview*.",
+            "*Replicas and targets* on *Overview*.",
         ),
     ),
 )

@@ -72,7 +72,7 @@ TRUST = Row(
             when_red="See *Age by source* for its name. `router/…` or `executor/…`: the executor "
             "is away or cannot publish. `host/…` or `disk/…`: the metrics service is.",
             kind="stat",
-            red_above=10,
+            red_above=15,
         ),
         Panel(
             "Oldest samples in a forecast",
@@ -81,7 +81,7 @@ TRUST = Row(
             shows="How old the newest sample was when the forecast made of it was sent; the "
             "largest over the partitions. It is part of the loop latency.",
             formula="time of sending − time of the newest sample folded in",
-            when_red="The predictor falls behind: see its *Consumer lag* on *Bus*. More "
+            when_red="The predictor falls behind: see its *Lag* on *Bus*. More "
             "predictors share the partitions.",
             kind="stat",
             red_above=1,
@@ -197,7 +197,7 @@ SOURCES = Row(
             formula="now − time of the newest sample",
             when_red="A line that rises at one second a second is a source that has gone silent. "
             "After its `next_by` the values are stale, and nothing that needs them shrinks.",
-            red_above=10,
+            red_above=15,
         ),
         Panel(
             "Age of the forecasts' samples",

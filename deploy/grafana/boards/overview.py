@@ -42,14 +42,14 @@ WELL = Row(
             "objective; the lowest of the models. The line is 99 %.",
             formula="least over the models of ok ÷ (ok + late + rejected)",
             when_red="See which model it is under *Objective*, and whether its demand has passed "
-            "its capacity. If so, wait for the replicas that load (*Replicas and target*), or "
+            "its capacity. If so, wait for the replicas that load (*Replicas and targets*), or "
             "see on *Scheduler* why none is ordered. If not, the replicas are slower than "
             "their service-time law says: look at theta on *Scheduler*.",
             kind="stat",
             red_below=0.99,
         ),
         Panel(
-            "p99 latency ÷ objective",
+            "Latency ÷ objective",
             "percentunit",
             (Query(worst(quantile(0.99, LATENCY, "model", MODELS)), "worst model"),),
             shows="99 of 100 requests were served within this part of their objective, over the "
@@ -80,8 +80,7 @@ WELL = Row(
             (Query(rate("plimsoll_arrivals_total", "", MODELS), "all models"),),
             shows="Requests that reach the router, over all chosen models.",
             formula="growth of the router's count of arrivals, a second",
-            when_red="Zero while apps send: see *Consumer lag* on *Bus*, and whether the executor "
-            "is up.",
+            when_red="Zero while apps send: see *Lag* on *Bus*, and whether the executor is up.",
             kind="stat",
         ),
         Panel(
@@ -131,14 +130,15 @@ LOAD = Row(
                 Query(f"sum({CAPACITY_RPS})", "capacity", CAPACITY, dashed=True),
             ),
             shows="What arrives and what that asks for, under the line up to which the resident "
-            "replicas may be loaded. `foreseen` is the load at the end of the lead time for which "
-            "replicas are bought now.",
+            "replicas may be loaded. The axis is logarithmic: a distance is a factor. `foreseen` "
+            "is the load over the lead time for which replicas are bought now.",
             formula="arriving: growth of the router's count; demand: arrivals + the rate that "
             "empties the queue in one second; foreseen: the newsvendor quantile over the lead "
             "time; capacity: the rate that the resident replicas carry with p99 within the "
             "objective",
             when_red="Demand above the line and staying there: see *Demand ÷ capacity*. "
             "Foreseen far above all that comes: see *Error* on *Forecast*.",
+            log=True,
             repeat="model",
         ),
     ),
@@ -149,7 +149,7 @@ REPLICAS = Row(
     6,
     (
         Panel(
-            "Replicas and target",
+            "Replicas and targets",
             "short",
             (
                 Query(
@@ -184,7 +184,7 @@ OBJECTIVE = Row(
         ),
         *(
             Panel(
-                f"p{percent} latency ÷ objective by model",
+                f"Latency ÷ objective, p{percent}",
                 "percentunit",
                 (Query(quantile(percent / 100, LATENCY, "model", MODELS), "{{model}}"),),
                 shows=f"{percent} of 100 requests were served within this part of their objective. "

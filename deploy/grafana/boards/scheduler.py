@@ -37,11 +37,11 @@ ON_TIME = Row(
         Panel(
             "Ticks",
             "cps",
-            (Query(f"sum(rate({DURATION}_count[1m]))", "ticks a second"),),
+            (Query(rate(f"{DURATION}_count"), "ticks a second"),),
             shows="Decisions taken a second; five with a tick of 200 ms.",
-            formula="growth of the count of ticks, a second, over one minute",
+            formula="growth of the count of ticks, a second",
             when_red="Ticks are skipped, or nobody leads: see the two figures on the right, and "
-            "*Who leads*. In the first minute after a start it climbs to five.",
+            "*Who leads*.",
             kind="stat",
             red_below=4,
         ),
@@ -236,7 +236,7 @@ COMMANDS = Row(
             shows="How long after a command the executor has taken it (accepted), and the effect "
             "holds (done): at once for a batch size, a load time for a replica.",
             formula="quantiles over five minutes, from buckets, by stage; the axis is logarithmic",
-            when_red="Accepted above 0.1 s: the executor is behind, see *Consumer lag* on "
+            when_red="Accepted above 0.1 s: the executor is behind, see *Lag* on "
             "*Bus*. Done much above the load times: loads wait for the disk, or for drains.",
             log=True,
         ),

@@ -112,6 +112,11 @@ class MemoryBus:
         for waiting in queue:
             waiting.turn.set()
 
+    def begin_anew(self, topic: Topic) -> None:
+        """Lose all of a topic, as a broker does whose disk is a new one (for tests)."""
+        for place in self._places([topic]):
+            self._logs[place] = []
+
     def partition_of(self, topic: Topic, key: str) -> int:
         """Return the partition that a message with this key goes to."""
         return zlib.crc32(key.encode()) % topic.partitions
@@ -161,7 +166,7 @@ class _MemoryReader:
         found: list[Record] = []
         for place, position in self._positions.items():
             log = self._bus._logs[place]
-            found.extend(log[position:])
+            found.extend(log[position:] if position <= len(log) else log)  # as Kafka's readers do
             self._positions[place] = len(log)
         return found
 

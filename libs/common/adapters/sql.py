@@ -6,7 +6,8 @@ made by `services/inventory/migrations`, and a test holds the two together.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,18 @@ from sqlalchemy import (
     insert,
     make_url,
     select,
+    text,
     update,
 )
-from sqlalchemy.exc import ArgumentError, IntegrityError, InvalidRequestError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception_type,
-    stop_after_delay,
-    wait_random_exponential,
-)
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
+from libs.common.adapters.sql_patience import is_passing, say_when_it_lasts
 from libs.common.errors import SettingError
 from libs.common.messages import InventoryVerdict
 from libs.common.ports import Announcement, Ledger, Outgoing, R, Settled, Shortage
+from libs.common.settings import without_password
 
 TABLES = MetaData()
 STOCK = Table(
@@ -88,14 +87,24 @@ _RESTOCK = (
     .values(stock=STOCK.c.stock + bindparam("quantity"), version=STOCK.c.version + 1)
     .returning(STOCK.c.version)
 )
+# Rows are locked in one order by all, so that two instances never wait for each other in a circle.
+# SQLite, which has no such lock and needs none, leaves the end of it out.
+_HOLD = (
+    select(STOCK.c.item)
+    .where(STOCK.c.item.in_(bindparam("items", expanding=True)))
+    .order_by(STOCK.c.item)
+    .with_for_update()
+)
 _IN_STOCK = select(STOCK.c.stock).where(STOCK.c.item == bindparam("of_item"))
 _SETTLED = select(ORDERS).where(ORDERS.c.order_id.in_(bindparam("order_ids", expanding=True)))
 _UNSENT = select(OUTBOX).order_by(OUTBOX.c.place).limit(bindparam("at_most"))
 _SENT = delete(OUTBOX).where(OUTBOX.c.place.in_(bindparam("places", expanding=True)))
 
 
-def connect(url: str) -> AsyncEngine:
+def connect(url: str, *, statement_s: float | None = None) -> AsyncEngine:
     """Return an engine for the database at `url`; a SQLite file's folder is made if need be.
+
+    A server that leaves a statement without an answer for `statement_s` is taken for away.
 
     Raises:
         SettingError: the URL cannot be read, or names a driver that is not installed.
@@ -103,21 +112,32 @@ def connect(url: str) -> AsyncEngine:
     try:
         parsed = make_url(url)
         embedded = parsed.get_backend_name() == "sqlite"
+        bounds = {"timeout": _CONNECT_S, "command_timeout": statement_s}
         # SQLite has one writer at a time. With one connection our own tasks queue for it fairly,
         # in the pool, and do not poll for the file's lock.
         engine = create_async_engine(
             parsed,
             pool_size=1 if embedded else 5,
             max_overflow=0,
-            connect_args={"timeout": _LOCK_WAIT_S} if embedded else {},
+            connect_args={"timeout": _LOCK_WAIT_S} if embedded else bounds,
         )
-    except (ArgumentError, InvalidRequestError, ModuleNotFoundError, TypeError) as error:
+    except (
+        ArgumentError,
+        InvalidRequestError,
+        ModuleNotFoundError,
+        TypeError,
+        ValueError,
+    ) as error:
         # A TypeError is SQLite without a file: it has no pool, and would forget all at the end.
-        raise SettingError(f"database URL {url}: {error}") from error
-    if parsed.database:
+        raise SettingError(
+            f"database URL {without_password(url)}: {without_password(str(error))};"
+            " sqlite+aiosqlite:///file or postgresql+asyncpg://user:password@host/name wanted"
+        ) from error
+    if embedded:
+        assert parsed.database, "a pool, and so a file"
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    event.listen(engine.sync_engine, "connect", _on_sqlite_connect)
-    event.listen(engine.sync_engine, "begin", _on_sqlite_begin)
+        event.listen(engine.sync_engine, "connect", _on_sqlite_connect)
+        event.listen(engine.sync_engine, "begin", _on_sqlite_begin)
     return engine
 
 
@@ -153,6 +173,17 @@ class SqlStore:
 
         await self._retry(remove)
 
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Hold, while inside, a lock of the database's that has no row; SQLite needs none."""
+        async with AsyncExitStack() as exits:
+            if self._engine.dialect.name == "postgresql":
+                with suppress(DBAPIError, OSError):
+                    connection = await exits.enter_async_context(self._engine.connect())
+                    await connection.execute(text(f"SET LOCAL lock_timeout = '{_TURN_S}s'"))
+                    await connection.execute(text(f"SELECT pg_advisory_xact_lock({_TURN_LOCK})"))
+            yield
+
     async def _retry(self, work: Callable[[AsyncConnection], Awaitable[R]]) -> R:
         async def whole() -> R:
             async with self._engine.begin() as connection:
@@ -169,10 +200,10 @@ class SqlStore:
                 raise
 
         retrying = AsyncRetrying(
-            # A lost race for a new row shows as IntegrityError: the second try sees the row.
-            retry=retry_if_exception_type((OperationalError, IntegrityError)),
+            retry=retry_if_exception(is_passing),
             wait=wait_random_exponential(multiplier=0.02, max=1),
             stop=stop_after_delay(self._retry_s),
+            before_sleep=say_when_it_lasts,
             reraise=True,
         )
         return await retrying(once)
@@ -184,8 +215,12 @@ class SqlLedger:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def settled(self, order_ids: Sequence[str]) -> dict[str, Settled]:
-        """Return the verdicts there are, by order id."""
+    async def open(self, order_ids: Sequence[str], items: Sequence[str]) -> dict[str, Settled]:
+        """Lock the rows of `items`, then return the verdicts there are, by order id.
+
+        In this order: whoever held the items before us has committed its verdicts when we look.
+        """
+        await self._connection.execute(_HOLD, {"items": list(items)})
         rows = await self._connection.execute(_SETTLED, {"order_ids": list(order_ids)})
         return {row.order_id: _settled_of(row) for row in rows}
 
@@ -264,6 +299,13 @@ def _announcement_of(row: Any) -> Announcement:
     headers = {name: value.encode() for name, value in row.headers.items()}
     message = Outgoing(row.topic, row.key, row.value, headers)
     return Announcement(message, row.ordered_at_ms, row.decided_at_ms)
+
+
+# --- PostgreSQL -----------------------------------------------------------------------------------
+
+_CONNECT_S = 5.0
+_TURN_S = 5
+_TURN_LOCK = 7446001  # a number of ours among the locks of a database
 
 
 # --- SQLite ---------------------------------------------------------------------------------------
