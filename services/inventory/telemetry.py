@@ -3,6 +3,8 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 ORDERS = Counter("plimsoll_inventory_orders_total", "Orders answered, by verdict", ["verdict"])
+for _verdict in ("deducted", "restocked", "rejected"):
+    ORDERS.labels(_verdict)  # counted from 0: an increase from nothing would be none
 OUTBOX_AGE = Gauge(
     "plimsoll_inventory_outbox_age_seconds", "Since the oldest unpublished message was decided"
 )

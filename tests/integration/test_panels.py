@@ -21,6 +21,7 @@ from cli.stack import ALL, Service, Stack
 from libs.common.settings import KafkaSection
 from tests.conftest import ROOT, Connect
 from tests.prometheus_server import Prometheus, metrics_of, program, records, rules
+from tests.servers import RedisServer
 
 pytestmark = [pytest.mark.bus, pytest.mark.timeout(180)]
 
@@ -65,6 +66,7 @@ def without_variables(expression: str) -> str:
 async def prometheus(
     kafka_section: KafkaSection,
     connect: Connect,
+    redis_server: RedisServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Prometheus]:
@@ -72,6 +74,7 @@ async def prometheus(
     program("prometheus")  # before anything is started for nothing
     monkeypatch.setenv("PLIMSOLL_KAFKA__TOPIC_PREFIX", kafka_section.topic_prefix)
     monkeypatch.setenv("PLIMSOLL_LOAD__DURATION_S", "0")
+    monkeypatch.setenv("PLIMSOLL_REDIS__URL", redis_server.url)
     async with connect("init") as bus:
         models = await publish_models(bus)
     async with Stack(kafka_section.bootstrap_servers, tmp_path, print) as stack:
