@@ -32,7 +32,7 @@ ANSWERED_WITHIN_S = 15.0  # from then on
 # What Grafana puts in their place on a board that shows minutes of samples taken each 2 s.
 BUILT_IN = {"__rate_interval": "30s", "__interval": "5s", "__range": "5m"}
 # What a start on a busy machine may rightly set off.
-ROUGH_START = ("PlimsollBudgetBurnsFast", "PlimsollModelUnserved")
+ROUGH_START = ("PlimsollModelUnserved", "PlimsollDecisionsHeld")
 # Resident is who may be awake or stand by; each model of the demo starts with one.
 RESIDENT = 'count(sum by (model) (plimsoll_replicas{state=~"awake|standby"}) > 0)'
 
