@@ -175,11 +175,15 @@ class SqlStore:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Hold, while inside, a lock of the database's that has no row; SQLite needs none."""
+        """Hold, while inside, a lock that belongs to no row; SQLite's one process needs none.
+
+        Without a connection, there is none: then the work inside, which needs one too, will tell.
+        """
         async with AsyncExitStack() as exits:
             if self._engine.dialect.name == "postgresql":
                 with suppress(DBAPIError, OSError):
-                    connection = await exits.enter_async_context(self._engine.connect())
+                    connection = await self._engine.connect()
+                    exits.push_async_callback(_let_go, connection)
                     await connection.execute(text(f"SET LOCAL lock_timeout = '{_TURN_S}s'"))
                     await connection.execute(text(f"SELECT pg_advisory_xact_lock({_TURN_LOCK})"))
             yield
@@ -306,6 +310,11 @@ def _announcement_of(row: Any) -> Announcement:
 _CONNECT_S = 5.0
 _TURN_S = 5
 _TURN_LOCK = 7446001  # a number of ours among the locks of a database
+
+
+async def _let_go(connection: AsyncConnection) -> None:
+    with suppress(DBAPIError, OSError):  # of one that was lost the server has let go by itself
+        await connection.close()
 
 
 # --- SQLite ---------------------------------------------------------------------------------------
