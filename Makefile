@@ -7,17 +7,18 @@ COPIES ?= 1
 DURATION ?= 120
 OUT ?= out/demo
 KILLS ?= 10
+SCENARIO ?= default
 BROKERS ?= 1
 PROFILES ?=
 # Which files and profiles docker compose uses; as a user's own environment would say it.
 COMPOSE_ENV = COMPOSE_FILE=compose.yaml$(if $(filter 3,$(BROKERS)),:deploy/compose.brokers.yaml) COMPOSE_PROFILES=$(PROFILES)
 
 .DEFAULT_GOAL := help
-.PHONY: help system servers setup lock kafka check unit test golden proto env boards demo takeover outage up \
+.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full demo takeover outage up \
 	down logs drill clean
 
 help: ## print the verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 system: ## install what pip cannot bring: Java and Maven, for a Kafka without Docker
 	@deploy/system
@@ -66,6 +67,12 @@ boards: setup ## make the Grafana boards and docs/panels.md from deploy/grafana/
 
 env: setup ## make .env.example from the settings
 	@$(BIN)/plimsoll settings > .env.example
+
+bench: setup ## all policies on one load, five paired seeds: [SCENARIO=default] [TRACE=model=FILE]
+	@$(BIN)/python -m bench run --scenario "$(SCENARIO)" --seeds 5 $(if $(TRACE),--trace "$(TRACE)")
+
+bench-full: setup ## the grid of cold starts, scenarios and traces
+	@$(BIN)/python -m bench full
 
 demo: system setup ## the whole loop on a real trace: [TRACE=file] [COPIES=1] [DURATION=120] [OUT=dir]
 	@$(BIN)/plimsoll demo $(if $(TRACE),--trace "$(TRACE)") --copies $(COPIES) --duration $(DURATION) --out "$(OUT)"

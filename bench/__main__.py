@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bench.grid import Case
 
 app = typer.Typer(
-    help="Replay a load on a modelled fleet under every policy, and say how far each is from perfect.",
+    help="Replay a load on a modelled fleet under every policy; say how far each is from perfect.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -86,7 +86,7 @@ def run(
 
 @app.command()
 def full(out: Out = Path("out/bench-full"), seeds: Seeds = 3, jobs: Jobs = 0) -> None:
-    """Run the grid: cold starts of 30, 60, 120 and 300 s, scenarios, and traces where there are any.
+    """Run the grid: cold starts of 30, 60, 120 and 300 s, scenarios, and traces.
 
     Traces are looked for in ../shared/traces, or where PLIMSOLL_SHARED says.
     """

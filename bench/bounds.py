@@ -1,4 +1,4 @@
-"""The oracle's charge of a load: each request's part of the proven lower bound (`docs/oracle.md`)."""
+"""The oracle's charge of a load: each request's part of the bound in `docs/oracle.md`."""
 
 import numpy as np
 import numpy.typing as npt

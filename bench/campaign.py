@@ -6,10 +6,10 @@ A worker is a process and does one run after the other. Nothing is written here.
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from bench.bounds import burst_of, kind_of, oracle_gpu_s
 from bench.full import Full, full_replica
@@ -19,7 +19,9 @@ from bench.peers import Variant
 from bench.run import Plan, Result, Series, run
 from bench.scenario import Scenario
 from bench.sizing import HEADROOM, SEED, TARGETS, gpus_of, static_sizes
+from libs.fleet.warm import warm
 
+T = TypeVar("T")
 Tell = Callable[[str, int, int], None]  # what is done, how much of it, of how much
 
 # The static fleets, as the sizes are found.
@@ -67,6 +69,7 @@ def play(
     window_s = load.duration_s - scenario.warmup_s
     charge = {m: float(part.sum()) / window_s for m, part in oracle_gpu_s(scenario, load).items()}
     burst = burst_of(scenario, load)
+    warm()  # here, once, so that the workers find the kernels compiled
     with _pool(jobs) as pool:
         sizes = _sizes(pool, scenario, full, tell)
         first = {model: found[0] for model, found in sizes.items()}
@@ -138,10 +141,7 @@ def _variants(
     return found, notes
 
 
-def _each(
-    futures: dict[Future[Result], object] | dict[Future[list[int]], str],
-    tell: Callable[[int], None],
-) -> Iterator[Future[object]]:
+def _each(futures: Collection[Future[T]], tell: Callable[[int], None]) -> Iterator[Future[T]]:
     tell(0)
     waiting = set(futures)
     while waiting:

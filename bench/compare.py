@@ -61,7 +61,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def paired(line: Line, ours: Line | None, *path: str) -> Estimate | None:
-    """Return a figure less that of ours, seed by seed; None where ours, or a figure, is not there."""
+    """Return a figure less that of ours, seed by seed; None where one is not there."""
     if ours is None:
         return None
     base = {row["seed"]: _at(row, path) for row in ours.rows}

@@ -1,4 +1,4 @@
-"""What an operator who sizes a model by hand knows of one replica: how much it holds when it is full.
+"""What an operator who sizes a model by hand knows of a replica: what it holds when it is full.
 
 From the same formulas as our own loop plans with, so that no peer gets worse figures than we do.
 """
@@ -46,14 +46,11 @@ def full_replica(spec: ModelSpec, arrivals: Arrivals) -> Full:
                 float(tokens.mean()) if len(tokens) else 1.0
                 for tokens in (arrivals.prompt_tokens, arrivals.output_tokens)
             ]
-            engine = Engine(*(np.float64(getattr(law, field)) for field in Engine._fields))
-            alpha, beta, answer = map(
-                float,
-                equivalent(
-                    engine,
-                    *(np.float64(n) for n in (*means, spec.objective.tpot_ms, spec.kv_tokens)),
-                ),
-            )
+            engine = Engine(*(float(getattr(law, field)) for field in Engine._fields))
+            prompt, output = means
+            tpot_ms, kv_tokens = spec.objective.tpot_ms, float(spec.kv_tokens)
+            found = equivalent(engine, prompt, output, tpot_ms, kv_tokens)
+            alpha, beta, answer = map(float, found)
         a, b = np.array([alpha]), np.array([beta])
         fitting = full_batch(a, b, np.array([spec.objective.latency_ms]), np.array([answer]))
         batch = np.minimum(fitting, spec.batch_max)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from bench.scenario import LoadSpec, Scenario
 from libs.common.errors import ContractError
-from libs.fleet.model import Requests
+from libs.fleet.requests import Requests
 from services.load.core.arrivals import Arrivals, superpose
 from services.load.core.synthetic import M_LARGE, M_SMALL, MM_IMAGE, Clients, generate
 from services.load.trace_file import read_trace

@@ -1,7 +1,7 @@
 """What came of a run, by the definitions of `docs/benchmark.md`: pure sums over arrays.
 
-Every figure is of the window [warmup_s, duration_s]: of the requests due in it, and of the GPU-time in
-it. Infinite values are None.
+Every figure is of the window [warmup_s, duration_s]: of the requests due in it, and of the
+GPU-time in it. Infinite values are None.
 """
 
 from collections.abc import Sequence
@@ -77,8 +77,8 @@ def row_of(
 ) -> Row:
     """Return the figures of `results.json` that one run gives by itself.
 
-    `charge_ms` is the serving charge by model, `useful_ms` the GPU-time that the work done would take
-    at the best batch.
+    `charge_ms` is the serving charge by model, `useful_ms` the GPU-time that the work done would
+    take at the best batch.
     """
     accounts = used.accounts
     serving_ms, training_ms = accounts["serving_ms"], accounts["training_ms"]
@@ -131,7 +131,7 @@ def oracle_row(
     window_s: float,
     usd_per_hour: float,
 ) -> Row:
-    """Return the oracle as a row: all met at the least charge; what a bound does not say is None."""
+    """Return the oracle as a row: all met at the least charge, and None for all else."""
     counts = np.bincount(model, minlength=len(specs))
     charge_s = np.bincount(model, oracle_gpu_s, minlength=len(specs))
     hours = float(charge_s.sum()) / HOUR_S
@@ -170,8 +170,8 @@ def oracle_row(
 def with_regret(rows: list[Row]) -> list[Row]:
     """Return the rows of one scenario with both regrets, sorted by policy, variant and seed.
 
-    Regret is the serving charge over that of the oracle, or of the clairvoyant, of the same seed, less
-    1; None below 99 % attainment, and where the other was not run.
+    Regret is the serving charge over that of the oracle, or of the clairvoyant, of the same seed,
+    less 1; None below 99 % attainment, and where the other was not run.
     """
     charge = {
         (row["policy"], row["seed"]): row["gpu_hours_serving"]

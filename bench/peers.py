@@ -17,7 +17,8 @@ MakePolicy = Callable[[Setting], Policy]
 
 SCALERS: Mapping[str, MakeScaler] = MappingProxyType({"hpa": Hpa, "kpa": Kpa})
 CORES: Mapping[str, MakePolicy] = MappingProxyType({"ours": Ours, "clairvoyant": Clairvoyant})
-# In the order of reports. `static` has a variant for each size, and the oracle is reckoned, not run.
+# In the order of reports. `static` has a variant for each size, and the oracle is reckoned, not
+# run.
 NAMES = ("static", *SCALERS, "ours", "clairvoyant", "oracle")
 DEFAULT = "default"
 

@@ -38,7 +38,7 @@ SPLIT = (
     ("training", "#a6dba0"),
     ("free", "#e6e6e6"),
 )
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.hashsalt": "plimsoll",
     "svg.fonttype": "none",  # text stays text
     "font.size": 10,

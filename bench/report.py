@@ -27,14 +27,15 @@ COLUMNS = (
     "to clairvoyant",
 )
 PICTURES = {
-    "pareto": "Attainment against charge. Each point is the mean over the seeds; the grey line joins "
-    "the static fleets.",
+    "pareto": "Attainment against charge. Each point is the mean over the seeds; the grey line "
+    "joins the static fleets.",
     "charge": "What the time of all GPUs was charged to, in the first seed.",
-    "latency": "How many requests took longer than so many times their objective, in the first seed.",
+    "latency": "How many requests took longer than so many times the objective, in the first seed.",
     "timeline": "Load, replicas, queue and charge over time, in the first seed. The grey strip is "
     "the warm-up, which is not judged.",
 }
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;color:#222}
+body{max-width:70rem;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}
 th,td{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
 th{border-bottom:2px solid #888}th:first-child,td:first-child{text-align:left}
@@ -99,28 +100,29 @@ def _words(campaign: Campaign) -> list[str]:
     cold = "as the models say" if scenario.cold_start_s is None else f"{scenario.cold_start_s:g} s"
     return [
         f"{scenario.about[:1].upper()}{scenario.about[1:]}. {len(scenario.models)} models on "
-        f"{len(gpus)} GPUs, {facts.duration_s:g} s of which the first {scenario.warmup_s:g} are not "
-        f"judged, cold start {cold}. Seeds: {seeds}.",
-        f"The load is {facts.kind}: its largest 10 s mean is {facts.burst:.2f} times its mean (oracle "
-        f"work). The oracle needs {need:.1f} GPUs in the mean, {100 * share:.0f} % of them for "
-        f"{largest}.",
+        f"{len(gpus)} GPUs, {facts.duration_s:g} s of which the first {scenario.warmup_s:g} are "
+        f"not judged, cold start {cold}. Seeds: {seeds}.",
+        f"The load is {facts.kind}: its largest 10 s mean is {facts.burst:.2f} times its mean "
+        f"(oracle work). The oracle needs {need:.1f} GPUs in the mean, {100 * share:.0f} % of "
+        f"them for {largest}.",
         f"Load: {loads}.",
-        "Service times are laws fitted to published measurements, not runs on GPUs: trust ratios, not "
-        "digits.",
+        "Service times are laws fitted to published measurements, not runs on GPUs: trust ratios, "
+        "not digits.",
     ]
 
 
 def _notes(campaign: Campaign) -> list[str]:
     many = len(campaign.seeds) > 1
     interval = (
-        "With ±: half of the 95 % interval over the seeds, of differences against ours on the same load."
+        "With ±: half of the 95 % interval over the seeds, of differences against ours on the same "
+        "load."
         if many
         else "One seed: no intervals."
     )
     return [
-        f"Means over the seeds. *Within objective*: of the model that fares worst. {interval} *GPUs "
-        "serving* and *training*: GPU-hours ÷ hours. *Regret*: charge ÷ the bound − 1, from 99 % "
-        "attainment on. “–”: infinite, not defined, or not run.",
+        f"Means over the seeds. *Within objective*: of the model that fares worst. {interval} "
+        "*GPUs serving* and *training*: GPU-hours ÷ hours. *Regret*: charge ÷ the bound − 1, from "
+        "99 % attainment on. “–”: infinite, not defined, or not run.",
         *campaign.facts.notes,
     ]
 

@@ -1,7 +1,7 @@
 """A scenario: a fleet, its models, and the load they get, read from one YAML file and checked.
 
-`models` and `fleet` are written as in `deploy/models.yaml` and `deploy/fleet.yaml`. What is wrong is
-refused whole, in one line that names the file, the key and the value. Nothing here runs.
+`models` and `fleet` are written as in `deploy/models.yaml` and `deploy/fleet.yaml`. What is wrong
+is refused whole, in one line that names the file, the key and the value. Nothing here runs.
 """
 
 from pathlib import Path

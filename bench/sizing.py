@@ -1,7 +1,7 @@
 """How many replicas a static fleet needs: found by simulation, one model at a time.
 
-The load is that of a seed of its own, 0: a fleet is sized by what was seen on another day. Each model
-is alone on the fleet, which is how static replicas live anyhow: on GPUs of their own.
+The load is that of a seed of its own, 0: a fleet is sized by what was seen on another day. Each
+model is alone on the fleet, which is how static replicas live anyhow: on GPUs of their own.
 """
 
 from collections.abc import Callable, Sequence

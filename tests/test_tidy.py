@@ -38,6 +38,19 @@ ROOMS: list[tuple[str, set[str]]] = [
     ("services/executor/*.py", SHELL | {"libs.fleet"}),
     ("services/*/*.py", SHELL),
     ("cli/*.py", {"*"}),
+    (
+        "bench/*.py",
+        CONTRACTS
+        | {"numpy", "numba", "pydantic", "yaml", "typer", "rich", "matplotlib", "simpy"}
+        | {
+            "bench",
+            "libs.fleet",
+            f"{COMMON}.wire",
+            "services.load.core",
+            "services.load.trace_file",
+        }
+        | {"services.predictor.core", "services.scheduler.core", "services.scheduler.observation"},
+    ),
     ("deploy/grafana/*.py", {"grafana_foundation_sdk", "deploy.grafana"}),
 ]
 
@@ -45,7 +58,7 @@ ROOMS: list[tuple[str, set[str]]] = [
 def modules() -> list[Path]:
     return [
         path
-        for top in ("libs", "services", "cli", "deploy")
+        for top in ("libs", "services", "cli", "deploy", "bench")
         for path in sorted((ROOT / top).rglob("*.py"))
         if "__pycache__" not in path.parts
     ]

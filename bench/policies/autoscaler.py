@@ -44,7 +44,7 @@ class Scaler(Protocol):
 
 
 class Bounds(NamedTuple):
-    """Between which numbers of replicas a scaler may choose: the model's, and what the fleet has."""
+    """Between which numbers of replicas a scaler may choose."""
 
     low: int
     high: int
@@ -94,7 +94,7 @@ class Autoscaler:
             for name, sample in self._coming.popleft()[1].items():
                 self._scalers[name].see(sample)
         if self._decide_ms <= now_ms:
-            for name, spec in self._specs.items():
+            for spec in self._specs.values():
                 self._scale(fleet, spec)
             self._decide_ms += self._every_ms[1]
         return self._next_ms()

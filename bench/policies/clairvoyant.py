@@ -1,13 +1,14 @@
 """Our core fed the true future: what is left of its regret is not the forecast's fault.
 
-The rates that come, the largest 10 s mean until the lead time, and the mean lengths of what comes are
-read ahead in the load. All else is as in `ours`, the delay of the loop too.
+The rates that come, the largest 10 s mean until the lead time, and the mean lengths of what comes
+are read ahead in the load. All else is as in `ours`, the delay of the loop too.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
+from bench.load import Floats
 from bench.policies.ours import Ours
 from bench.policies.policy import Setting
 from libs.common import plimsoll_pb2 as pb
@@ -63,10 +64,9 @@ class Clairvoyant(Ours):
 
 
 def _mean_rps(
-    at_ms: np.ndarray[tuple[int], np.dtype[np.float64]],
-    from_ms: np.ndarray[tuple[int], np.dtype[np.float64]] | float,
+    at_ms: Floats,
+    from_ms: Floats | float,
     width_ms: float,
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+) -> Floats:
     begun, ended = np.searchsorted(at_ms, from_ms), np.searchsorted(at_ms, from_ms + width_ms)
-    rates: np.ndarray[tuple[int], np.dtype[np.float64]] = (ended - begun) * (1000 / width_ms)
-    return rates
+    return np.asarray((ended - begun) * (1000 / width_ms), np.float64)

@@ -1,8 +1,8 @@
 """Kubernetes' HorizontalPodAutoscaler, on concurrency and on queue; the larger answer counts.
 
 Rules as in kubernetes, pkg/controller/podautoscaler/horizontal.go and replica_calculator.go, and
-the defaults of config/v1alpha1/defaults.go: a sync each 15 s, tolerance 0.1, a window of 300 s before
-fewer are taken, at most twice as many (or 4) at a time. No `behavior` is set.
+the defaults of config/v1alpha1/defaults.go: a sync each 15 s, tolerance 0.1, a window of 300 s
+before fewer are taken, at most twice as many (or 4) at a time. No `behavior` is set.
 
 Metrics are scraped each 15 s, and what a sync sees is 20 s old, so that a change is answered after
 20 to 35 s, 27.5 s in the mean, as was measured (kubernetes issue 110317).
@@ -29,7 +29,8 @@ class Hpa:
 
     def __init__(self, full: Full, bounds: Bounds, util_target: float = UTIL_TARGET) -> None:
         self._concurrency_target = full.held_at(util_target)
-        # As many may wait as may run; a concurrency metric alone would miss those not yet given out.
+        # As many may wait as may run; a concurrency metric alone would miss those not yet given
+        # out.
         self._queue_target = full.held_at(util_target)
         self._bounds = bounds
         self._seen: Sample | None = None

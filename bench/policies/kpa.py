@@ -1,9 +1,10 @@
 """Knative's autoscaler (KPA), on concurrency.
 
 Rules as in knative, pkg/autoscaler/scaling/autoscaler.go and multiscaler.go, with the defaults of
-config/core/configmaps/autoscaler.yaml: a tick each 2 s, means over a stable window of 60 s and a panic
-window of 6 s of samples taken each second, panic from twice what is ready on, what a replica
-holds at 70 % of its rate as the target, at most 1000 times as many and at least half as many at a time.
+config/core/configmaps/autoscaler.yaml: a tick each 2 s, means over a stable window of 60 s and a
+panic window of 6 s of samples taken each second, panic from twice what is ready on, what a replica
+holds at 70 % of its rate as the target, at most 1000 times as many and at least half as many at a
+time.
 """
 
 from collections import deque

@@ -1,15 +1,16 @@
 """The very core that runs live: samples, the predictor's core, forecasts, the scheduler's `decide`.
 
 As in the running system a sample of the router's counters is taken each 100 ms, a tick decides on
-each second one, and its orders reach the fleet with the live loop's measured delay, sample to order:
-about 110 ms in the median and 150 ms in the 99th percentile (`plimsoll demo`, loop latency). Nothing
-here decides: it plays the part of the bus.
+each second one, and its orders reach the fleet with the live loop's measured delay, sample to
+order: about 110 ms in the median and 150 ms in the 99th percentile (`plimsoll demo`, loop latency).
+Nothing here decides: it plays the part of the bus.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
+from bench.load import Floats
 from bench.policies.policy import Setting, Stopwatch
 from libs.common import plimsoll_pb2 as pb
 from libs.common import series, wire
@@ -163,7 +164,7 @@ def _layout(fleet: FleetModel) -> pb.Layout:
     return wire.layout_of(SOURCE, found)
 
 
-def _values(fleet: FleetModel) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _values(fleet: FleetModel) -> Floats:
     models, laws = fleet.models, fleet.laws
     count = len(models)
     # Of an LLM, theta steers the first token; its tokens' pace is the engine's to keep.

@@ -1,4 +1,4 @@
-"""What a policy of the benchmark is: something that is woken, acts on the fleet, and sleeps again."""
+"""What a policy of the benchmark is: it is woken, acts on the fleet, and sleeps again."""
 
 import time
 from typing import NamedTuple, Protocol

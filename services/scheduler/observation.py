@@ -125,8 +125,7 @@ def _engine(
         if isinstance(law, StepLaw):
             parts[:, t] = [getattr(law, field) for field in Engine._fields]
     alpha, beta, answer = equivalent(
-        Engine(*parts),
-        *(np.float64(n) for n in (prompt, output, model.objective.tpot_ms, model.kv_tokens)),
+        Engine(*parts), prompt, output, model.objective.tpot_ms, float(model.kv_tokens)
     )
     return alpha, beta, float(np.fmin.reduce(answer))
 

@@ -21,7 +21,8 @@ import numpy as np
 from libs.common.messages import ITERATION_SHARE
 from services.scheduler.core.contracts import Floats
 
-# Until a first answer has ended: the means of the Azure chat trace of 2023 (Azure/AzurePublicDataset).
+# Until a first answer has ended: the means of the Azure chat trace of 2023
+# (Azure/AzurePublicDataset).
 PROMPT_TOKENS_GUESS = 1155.0
 OUTPUT_TOKENS_GUESS = 211.0
 
@@ -29,10 +30,10 @@ OUTPUT_TOKENS_GUESS = 211.0
 class Engine(NamedTuple):
     """The law of an iteration, its parts of any one shape."""
 
-    base_ms: Floats
-    prefill_token_ms: Floats
-    decode_seq_ms: Floats
-    kv_token_ms: Floats
+    base_ms: Floats | float
+    prefill_token_ms: Floats | float
+    decode_seq_ms: Floats | float
+    kv_token_ms: Floats | float
 
 
 class Equivalent(NamedTuple):
@@ -44,9 +45,9 @@ class Equivalent(NamedTuple):
 
 
 def equivalent(
-    engine: Engine, prompt_tokens: Floats, output_tokens: Floats, tpot_ms: Floats, kv_tokens: Floats
+    engine: Engine, prompt_tokens: float, output_tokens: float, tpot_ms: float, kv_tokens: float
 ) -> Equivalent:
-    """Return the law of a batch that stands for an engine; arguments broadcast, NaN stays NaN."""
+    """Return the law of a batch that stands for an engine; NaN, for no law, stays NaN."""
     read = prompt_tokens + output_tokens / 2
     alpha_ms = output_tokens * engine.base_ms
     beta_ms = prompt_tokens * engine.prefill_token_ms + output_tokens * (
@@ -55,4 +56,5 @@ def equivalent(
     # At its end an answer holds its prompt and itself; with less than that, one is preempted.
     fitting = kv_tokens / (prompt_tokens + output_tokens)
     longest_ms = output_tokens * ITERATION_SHARE * tpot_ms
-    return Equivalent(alpha_ms, beta_ms, np.minimum(longest_ms, alpha_ms + beta_ms * fitting))
+    answer_ms = np.minimum(longest_ms, alpha_ms + beta_ms * fitting)
+    return Equivalent(np.asarray(alpha_ms), np.asarray(beta_ms), np.asarray(answer_ms))
