@@ -408,7 +408,7 @@ class FleetModel(Seen):
                 )
             if self._memory["gpus"][g]["n_replicas"] == t.PER_GPU:
                 raise FleetError(f"{self.devices[g].device} has {t.PER_GPU} replicas already")
-        from_host = self._take_from_host(m, node)
+        from_host = self._take_from_host(m, node, name)
         r = self._free_slot()
         ticket = self._memory["replicas"][r]["ticket"]
         self._memory["replicas"][r] = np.zeros((), t.REPLICA)
@@ -439,23 +439,24 @@ class FleetModel(Seen):
         self._make_room()
         return r
 
-    def _take_from_host(self, m: int, node: str) -> int:
-        """Take a copy of a model in a node's memory, if there is one; its bytes stay taken."""
-        there = self._memory["replicas"]
-        for name, r in self._slots.items():
+    def _take_from_host(self, m: int, node: str, wanted: str) -> int:
+        """Take a copy of a model in a node's memory, if there is one; its bytes stay taken.
+
+        The one of the wanted name goes first, as no name can stand for two replicas.
+        """
+        n, there = self.node_index[node], self._memory["replicas"]
+        for name in (wanted, *self._slots):
+            r = self._slots.get(name, -1)
             record = there[r]
-            if (
-                record["model"] == m
-                and record["node"] == self.node_index[node]
-                and record["state"] == t.IN_HOST
-            ):
-                record["state"] = t.GONE
-                record["ticket"] += 1
-                order = [other for other in self._order_of(m) if other != r]
-                self._memory["orders"][m, : len(order)] = order
-                self._memory["models"][m]["n_order"] = len(order)
-                del self._slots[name]
-                return 1
+            if r < 0 or (record["model"], record["node"], record["state"]) != (m, n, t.IN_HOST):
+                continue
+            record["state"] = t.GONE
+            record["ticket"] += 1
+            order = [other for other in self._order_of(m) if other != r]
+            self._memory["orders"][m, : len(order)] = order
+            self._memory["models"][m]["n_order"] = len(order)
+            del self._slots[name]
+            return 1
         return 0
 
 
