@@ -11,7 +11,7 @@ from libs.fleet.tables import LOOK, World, gpus, heap, lanes, looks, models
 @entry
 def plan(w: World, at_ms: float, kind: int, subject: int, ticket: int) -> None:
     """Add an event."""
-    head = w[0]
+    head = w
     due = heap(w)
     head.order += 1
     place = head.n_heap
@@ -33,7 +33,7 @@ def plan(w: World, at_ms: float, kind: int, subject: int, ticket: int) -> None:
 @kernel
 def drop_first(w: World) -> None:
     """Remove the event that falls due first."""
-    head = w[0]
+    head = w
     due = heap(w)
     head.n_heap -= 1
     n = head.n_heap
@@ -61,7 +61,7 @@ def drop_first(w: World) -> None:
 @entry
 def look_soon(w: World, g: int) -> None:
     """Look at a GPU before time goes on. Of a busy one nothing comes, so it may be left out."""
-    head = w[0]
+    head = w
     gpu = gpus(w)[g]
     if not gpu.looked_for:
         gpu.looked_for = 1
@@ -83,7 +83,7 @@ def look_at(w: World, g: int, at_ms: float) -> None:
 @entry
 def lane_soon(w: World, m: int) -> None:
     """See before time goes on whether the first request in a model's queue can be sent."""
-    head = w[0]
+    head = w
     model = models(w)[m]
     if not model.looked_for:
         model.looked_for = 1

@@ -13,7 +13,7 @@ from libs.fleet.tables import IDLE, STEP, World, gpus
 def settle(w: World, g: int) -> None:
     """Charge the time since the last change. Call it before every change of what is here."""
     gpu = gpus(w)[g]
-    now_ms = w[0].now_ms
+    now_ms = w.now_ms
     from_ms = gpu.settled_ms
     elapsed_ms = now_ms - from_ms
     if elapsed_ms <= 0.0:

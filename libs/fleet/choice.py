@@ -88,9 +88,9 @@ def free_in_ms(w: World, r: int) -> float:
     for i in range(replica.n_gpus):
         g = replica_gpus(w)[r, i]
         gpu = gpus(w)[g]
-        rest_ms = gpu.ends_ms - w[0].now_ms if gpu.run != IDLE else 0.0
+        rest_ms = gpu.ends_ms - w.now_ms if gpu.run != IDLE else 0.0
         if gpu.last == STEP:
-            rest_ms += w[0].switch_ms
+            rest_ms += w.switch_ms
         if gpu.n_replicas > 1:
             for k in range(gpu.n_replicas):
                 other = gpu_replicas(w)[g, k]
@@ -105,7 +105,7 @@ def predicted_ms(w: World, r: int) -> float:
     """Return the time until a request given to a replica of a batch model now would end."""
     replica = replicas(w)[r]
     waiting = replica.held - replica.running
-    waited_ms = w[0].now_ms - requests(w)[replica.head].queued_ms if waiting > 0 else 0.0
+    waited_ms = w.now_ms - requests(w)[replica.head].queued_ms if waiting > 0 else 0.0
     return predicted_batch_ms(
         replica.batch_size,
         waiting,
@@ -168,7 +168,7 @@ def choose(w: World, q: int) -> int:
     m = request.model
     model = models(w)[m]
     order = orders(w)
-    waited_ms = w[0].now_ms - request.due_ms
+    waited_ms = w.now_ms - request.due_ms
     objective_ms = model.objective_ms if model.kind == BATCH else model.ttft_ms
     budget_ms = model.theta * objective_ms - waited_ms
     best, best_ms = WAIT, NEVER_MS

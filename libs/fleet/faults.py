@@ -121,7 +121,7 @@ def take_fault(w: World, n: int, kind: int) -> None:
                 evict(w, p)
     elif node.down or node.cordoned:
         if node.down:
-            node.started_ms = NEVER_MS if node.start_ms > 0 else w[0].now_ms
+            node.started_ms = NEVER_MS if node.start_ms > 0 else w.now_ms
         node.down = 0
         node.cordoned = 0
         node.changed = 1

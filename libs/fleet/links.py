@@ -16,7 +16,7 @@ TOLERANCE_MS = 1e-4
 @kernel
 def _settle(w: World, at: int) -> None:
     link = links(w)[at]
-    now_ms = w[0].now_ms
+    now_ms = w.now_ms
     if link.n > 0:
         link.total += (now_ms - link.settled_ms) * link.bytes_per_ms / link.n
     link.settled_ms = now_ms
@@ -35,7 +35,7 @@ def _plan_look(w: World, at: int) -> None:
     next_ms = NEVER_MS
     if first >= 0:
         left = max(0.0, replicas(w)[first].transfer_end - link.total)
-        next_ms = w[0].now_ms + left * link.n / link.bytes_per_ms
+        next_ms = w.now_ms + left * link.n / link.bytes_per_ms
     if next_ms != link.look_ms and next_ms < NEVER_MS:
         plan(w, next_ms, LINK_LOOK, at, 0)
     link.look_ms = next_ms

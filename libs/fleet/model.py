@@ -8,122 +8,54 @@ milliseconds on the caller's clock. What is modelled, and what is not: `docs/fle
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from libs.common.messages import (
     ITERATION_SHARE,
     BatchLaw,
-    FleetState,
-    GpuState,
     ModelSpec,
-    ReplicaState,
     RoutingTable,
     StepLaw,
 )
 from libs.fleet import tables as t
 from libs.fleet.agenda import lane_soon, look_soon, plan
-from libs.fleet.charge import settle
 from libs.fleet.faults import take_fault
 from libs.fleet.play import arrive, next_ms, play
-from libs.fleet.prefix import clear
 from libs.fleet.queues import hand_back
 from libs.fleet.requests import Requests
-from libs.fleet.residents import become_resident, count_standby, drain, order_load
+from libs.fleet.residents import become_resident, count_standby, dismiss, drain, order_load
+from libs.fleet.seen import Seen
 from libs.fleet.spec import FleetSpec
+from libs.fleet.views import (
+    STATES,
+    FleetError,
+    Gone,
+    GpuView,
+    Loaded,
+    ReplicaView,
+    replica_name,
+)
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+# All that other rooms need of this one, beside its files to read and its router.
+__all__ = [
+    "FleetError",
+    "FleetModel",
+    "Gone",
+    "GpuView",
+    "Loaded",
+    "ReplicaView",
+    "Requests",
+    "replica_name",
+]
 
-THETA = 0.7  # until a policy has set it; the study beside the design has why
 UNLIMITED = 1_000_000
-STATES: dict[int, Literal["loading", "resident", "draining", "host"]] = {
-    t.LOADING: "loading",
-    t.RESIDENT: "resident",
-    t.DRAINING: "draining",
-    t.TO_HOST: "draining",
-    t.IN_HOST: "host",
-}
-REASONS: dict[int, Literal["ordered", "out of memory", "failed"]] = {
-    t.ORDERED: "ordered",
-    t.OUT_OF_MEMORY: "out of memory",
-    t.FAILED: "failed",
-}
 FAULTS = {"fail": t.FAIL, "revive": t.REVIVE, "reclaim": t.RECLAIM}
 ROUTERS = {"first_fit": t.FIRST_FIT, "jsq": t.SHORTEST_QUEUE}
 
 
-class FleetError(ValueError):
-    """An order that the fleet cannot carry out; nothing has changed, and the text says why."""
-
-
-class Loaded(NamedTuple):
-    """A replica is resident."""
-
-    at_ms: float
-    replica: str
-    load_ms: float  # since it was ordered
-
-
-class Gone(NamedTuple):
-    """A replica has left its GPUs."""
-
-    at_ms: float
-    replica: str
-    reason: Literal["ordered", "out of memory", "failed"]
-
-
-class ReplicaView(NamedTuple):
-    """A replica as a policy may see it."""
-
-    name: str  # model@node:0+1
-    model: str
-    node: str
-    gpus: tuple[int, ...]
-    state: Literal["loading", "resident", "draining", "host"]
-    concurrency: int  # requests that the router may give it; 0: leave it to training
-    held: int  # requests that it holds, waiting or running
-    waiting: int  # those of them that do not run yet
-    batch_size: int
-    wait_ms: float
-    serving_share: float
-    ordered_ms: float
-    kv_tokens_used: int
-    kv_tokens: int
-
-    @property
-    def awake(self) -> bool:
-        """Whether the router may send it requests."""
-        return self.state == "resident" and self.concurrency > 0
-
-
-class GpuView(NamedTuple):
-    """A GPU: its memory, and its account in milliseconds since the start."""
-
-    device: str
-    node: str
-    gpu: int
-    device_type: str
-    memory_bytes: int
-    allocated_bytes: int  # truly taken
-    job: str | None  # the training job that holds memory here
-    serving_ms: float
-    training_ms: float
-    free_ms: float
-    busy_serving_ms: float  # kernels of requests completed
-    busy_training_ms: float  # kernels of steps kept
-    steps: int  # kept; a gang's count on its first GPU
-    out_of_memory: int
-
-
-def replica_name(model: str, node: str, gpus: Sequence[int]) -> str:
-    """Return `model@node:0+1`."""
-    return f"{model}@{node}:{'+'.join(map(str, gpus))}"
-
-
-class FleetModel:
+class FleetModel(Seen):
     """Orders act at `now_ms`: advance first. Those about a replica raise KeyError without one."""
 
     def __init__(
@@ -133,32 +65,11 @@ class FleetModel:
         at_ms: float = 0.0,
         switch_ms: float = 10.0,
     ) -> None:
-        self.spec = spec
-        self.device_types = list(spec.device_types)
-        self.devices = spec.devices()
-        self.gpu_index = {device.device: g for g, device in enumerate(self.devices)}
-        self.nodes = list(dict.fromkeys(device.node for device in self.devices))
-        self.node_index = {node: n for n, node in enumerate(self.nodes)}
-        self.model_index: dict[str, int] = {}
-        self.specs: list[ModelSpec] = []
-        self.start_ms = float(at_ms)
-        self._memory = t.Memory()
-        self._world = self._memory.world
-        self._slots: dict[str, int] = {}  # replicas there, by name
-        self.replica_names: list[str] = []  # of all that ever were, by number
-        self._tables: dict[str, RoutingTable] = {}
-        self._events: list[Loaded | Gone] = []
-        self._free_rows: list[int] = []
-        self._make_tables(switch_ms)
+        super().__init__(spec, at_ms, switch_ms)
         for model in models:
             self.register(model)
 
     # --- Time -------------------------------------------------------------------------------------
-
-    @property
-    def now_ms(self) -> float:
-        """The moment up to which everything has been played."""
-        return self.start_ms + float(self._world["now_ms"][0])
 
     def next_event_ms(self) -> float:
         """Return the time before which nothing happens unless an order comes; may be now."""
@@ -167,10 +78,10 @@ class FleetModel:
     def advance(self, until_ms: float) -> None:
         """Play up to and including `until_ms`."""
         until_ms -= self.start_ms
-        assert until_ms >= self._world["now_ms"][0], (until_ms, self.now_ms)
-        while not play(self._world, until_ms):
+        assert until_ms >= self._world["now_ms"], (until_ms, self.now_ms)
+        while not play(self._memory.heads, until_ms):
             self._make_room()
-        if self._world["n_said"][0]:
+        if self._world["n_said"]:
             self._read_log()
 
     def run(self, until_ms: float, tick_ms: float, policy: Callable[["FleetModel"], None]) -> None:
@@ -226,7 +137,7 @@ class FleetModel:
 
     def submit(self, requests: Requests) -> None:
         """Add requests that will arrive when they are due, none before those added so far."""
-        head = self._world[0]
+        head = self._world
         old, new = len(self.requests), len(requests.due_ms)
         if requests.blocks is not None:
             self._make_cache(requests)
@@ -268,11 +179,20 @@ class FleetModel:
 
         Read them before the next `enter`. Their `replica` is a place in `replica_names`.
         """
-        head = self._world[0]
+        head = self._world
         rows: list[int] = self._memory["ends"][: int(head["n_ends"])].tolist()
         head["n_ends"] = 0
         self._free_rows.extend(rows)
         return rows
+
+    def finish(self) -> None:
+        """Count every request that is still open as unfinished: it is missed."""
+        table = self.requests
+        open_ = table["status"] == t.OPEN
+        table["status"][open_] = t.UNFINISHED
+        self._memory["models"]["unfinished"] += np.bincount(
+            table["model"][open_], minlength=len(self._memory["models"])
+        )
 
     # --- Replicas ---------------------------------------------------------------------------------
 
@@ -309,7 +229,7 @@ class FleetModel:
         """
         r = self._add_replica(model, node, gpus, None)
         record = self._memory["replicas"][r]
-        self._memory["nodes"][record["node"]]["started_ms"] = self._world["now_ms"][0]
+        self._memory["nodes"][record["node"]]["started_ms"] = self._world["now_ms"]
         for k in range(int(record["n_gpus"])):
             look_soon(self._world, int(self._memory["replica_gpus"][r, k]))
         order_load(self._world, r)
@@ -326,11 +246,7 @@ class FleetModel:
 
     def drain(self, name: str) -> None:
         """Let a replica finish what it holds, then go. One that still loads goes at once."""
-        r = self._slots[name]
-        self._memory["replicas"][r]["leaves_to_host"] = self._memory["replicas"][r]["state"] == (
-            t.TO_HOST
-        )
-        drain(self._world, r)
+        dismiss(self._world, self._slots[name])
         self._read_log()
 
     def unload(self, name: str) -> None:
@@ -442,215 +358,7 @@ class FleetModel:
             if kind == "reclaim":
                 plan(self._world, due_ms + notice_s * 1000, t.FAULT, n, t.FAIL)
 
-    # --- What a policy may see --------------------------------------------------------------------
-
-    @property
-    def models(self) -> t.Table:
-        """The models' counters and gauges, (models,); see `tables.py`. Not to be written."""
-        return self._memory["models"][: len(self.specs)]
-
-    @property
-    def laws(self) -> t.Table:
-        """Sums over finished batches, iterations and loads, (models, device types)."""
-        return self._memory["laws"][: len(self.specs)]
-
-    @property
-    def latency_ratio(self) -> Ints:
-        """Ends by latency / objective, (models, buckets of `series`); LLMs: of the worse ratio."""
-        return self._memory["latency_ratio"][: len(self.specs)]
-
-    @property
-    def ttft_ratio(self) -> Ints:
-        """Ends of LLMs by time to first token / objective, (models, buckets of `series`)."""
-        return self._memory["ttft_ratio"][: len(self.specs)]
-
-    @property
-    def jobs(self) -> t.Table:
-        """The training jobs: steps left, kept and rolled back, checkpoints, restores."""
-        return self._memory["jobs"][: len(self.spec.training)]
-
-    @property
-    def free_bytes(self) -> Ints:
-        """Memory not promised to replicas, (gpus,): a training job gives way."""
-        gpus = self._memory["gpus"]
-        return cast(Ints, gpus["memory"] - gpus["promised"])
-
-    @property
-    def down(self) -> npt.NDArray[np.bool_]:
-        """Whether a GPU's node is lost, or to be reclaimed, (gpus,)."""
-        gpus, nodes = self._memory["gpus"], self._memory["nodes"]
-        return cast(
-            npt.NDArray[np.bool_], (gpus["down"] > 0) | (nodes["cordoned"][gpus["node"]] > 0)
-        )
-
-    def replica(self, name: str) -> ReplicaView:
-        """Return a replica as a policy may see it."""
-        record = self._memory["replicas"][self._slots[name]]
-        model, _, place = name.rpartition("@")
-        node, _, gpus = place.rpartition(":")
-        return ReplicaView(
-            name,
-            model,
-            node,
-            tuple(map(int, gpus.split("+"))),
-            STATES[int(record["state"])],
-            int(record["concurrency"]),
-            int(record["held"]),
-            int(record["held"] - record["running"]),
-            int(record["batch_size"]),
-            float(record["wait_ms"]),
-            float(record["serving_share"]),
-            self.start_ms + float(record["ordered_ms"]),
-            # The token that a sequence decodes next has its place only once it is being computed.
-            int(record["context"] + record["reserved"] - record["decoding"]),
-            int(record["kv_tokens"]),
-        )
-
-    @property
-    def replicas(self) -> dict[str, ReplicaView]:
-        """All replicas by name, in the order of their loading, as they are at this call."""
-        return {name: self.replica(name) for name in self._slots}
-
-    @property
-    def gpus(self) -> dict[str, GpuView]:
-        """All GPUs by device, with their accounts settled to now, as they are at this call."""
-        jobs = [job.name for job in self.spec.training]
-        parts = self._memory["parts"]
-        return {
-            device.device: GpuView(
-                device.device,
-                device.node,
-                device.gpu,
-                device.device_type,
-                device.memory_bytes,
-                int(gpu["held"] + gpu["batch"] + gpu["job"]),
-                jobs[int(parts[gpu["part"]]["job"])] if gpu["part"] >= 0 else None,
-                float(gpu["serving_ms"]),
-                float(gpu["training_ms"]),
-                float(gpu["free_ms"]),
-                float(gpu["busy_serving_ms"] - gpu["wasted_ms"]),
-                float(gpu["busy_training_ms"]),
-                int(gpu["steps"]),
-                int(gpu["oom"]),
-            )
-            for device, gpu in zip(self.devices, self.accounts(), strict=True)
-        }
-
-    def replicas_of(self, model: str) -> list[ReplicaView]:
-        """Return the replicas of a model, in the order of their loading."""
-        m = self.model_index[model]
-        there = self._memory["replicas"]
-        return [self.replica(name) for name, r in self._slots.items() if there[r]["model"] == m]
-
-    def state_of(self, node: str) -> FleetState:
-        """Return what is where on a node. A training job gives way: its memory counts as free."""
-        n = self.node_index[node]
-        record = self._memory["nodes"][n]
-        first, count = int(record["first_gpu"]), int(record["n_gpus"])
-        gpus = self._memory["gpus"][first : first + count]
-        there = self._memory["replicas"]
-        views = [
-            (self.replica(name), there[r])
-            for name, r in self._slots.items()
-            if there[r]["node"] == n
-        ]
-        return FleetState(
-            node=node,
-            at_ms=int(self.now_ms),
-            gpus=tuple(
-                GpuState(
-                    gpu=k,
-                    memory_bytes_total=int(gpu["memory"]),
-                    memory_bytes_free=0 if gpu["down"] else int(gpu["memory"] - gpu["promised"]),
-                )
-                for k, gpu in enumerate(gpus)
-            ),
-            replicas=tuple(
-                ReplicaState(
-                    replica=view.name,
-                    model=view.model,
-                    gpus=view.gpus,
-                    state=view.state,
-                    memory_bytes=int(replica["whole_memory"]),
-                )
-                for view, replica in views
-            ),
-        )
-
-    def take_changed(self) -> list[str]:
-        """Return the nodes whose replicas changed since this was last called; at first all."""
-        changed = self._memory["nodes"]["changed"]
-        names = [self.nodes[n] for n in np.flatnonzero(changed)]
-        changed[:] = 0
-        return sorted(names)
-
-    def take_events(self) -> list[Loaded | Gone]:
-        """Return what came and went since this was last called, in order."""
-        events, self._events = self._events, []
-        return events
-
-    # --- What comes out ---------------------------------------------------------------------------
-
-    @property
-    def requests(self) -> t.Table:
-        """All requests, in the order in which they were submitted; see `tables.py`.
-
-        Times in it count from the start of the run; `first_ms` and `ended_ms` are -1 before.
-        """
-        return self._memory["requests"]
-
-    def latency_ms(self) -> Floats:
-        """Return due to ended, (requests,); -1 where a request was not served."""
-        return self._where_served(self.requests["ended_ms"])
-
-    def ttft_ms(self) -> Floats:
-        """Return due to first token, (requests,); -1 where a request was not served."""
-        return self._where_served(self.requests["first_ms"])
-
-    def tpot_ms(self) -> Floats:
-        """Return the mean time of each token after the first, (requests,); -1 where not served."""
-        table = self.requests
-        later = np.maximum(table["generated"] - 1, 1)
-        return np.where(self._served(), (table["ended_ms"] - table["first_ms"]) / later, -1.0)
-
-    def accounts(self) -> t.Table:
-        """Return a copy of the GPUs' accounts, settled to now: differences give a window."""
-        for g in range(len(self.devices)):
-            settle(self._world, g)
-        return _copy(self._memory["gpus"])
-
-    def work(self) -> t.Table:
-        """Return a copy of `laws`; its fields `done_*` are the work of completed requests."""
-        return _copy(self.laws)
-
-    def finish(self) -> None:
-        """Count every request that is still open as unfinished: it is missed."""
-        table = self.requests
-        open_ = table["status"] == t.OPEN
-        table["status"][open_] = t.UNFINISHED
-        self._memory["models"]["unfinished"] += np.bincount(
-            table["model"][open_], minlength=len(self._memory["models"])
-        )
-
     # --- Parts of the above -----------------------------------------------------------------------
-
-    def _served(self) -> npt.NDArray[np.bool_]:
-        return np.isin(self.requests["status"], (t.OK, t.LATE))
-
-    def _where_served(self, at_ms: Floats) -> Floats:
-        since_due_ms = np.maximum(at_ms - self.requests["due_ms"], 0.0)
-        return np.where(self._served(), since_due_ms, -1.0)
-
-    def _name_of(self, r: int) -> str:
-        return self.replica_names[int(self._memory["replicas"][r]["number"])]
-
-    def _type_of(self, r: int) -> int:
-        g = self._memory["replica_gpus"][r, 0]
-        return int(self._memory["gpus"][g]["device_type"])
-
-    def _order_of(self, m: int) -> list[int]:
-        n = int(self._memory["models"][m]["n_order"])
-        return [int(r) for r in self._memory["orders"][m, :n]]
 
     def _look_at(self, r: int) -> None:
         for k in range(int(self._memory["replicas"][r]["n_gpus"])):
@@ -661,133 +369,6 @@ class FleetModel:
         for route in table.replicas:
             if route.replica in self._slots:
                 self.set_concurrency(route.replica, route.concurrency)
-
-    def _make_tables(self, switch_ms: float) -> None:
-        spec, memory = self.spec, self._memory
-        n_gpus, n_nodes, n_jobs = len(self.devices), len(self.nodes), len(spec.training)
-        widest = max(node.gpus for node in spec.nodes)
-        for name in ("requests", "arrivals", "ends", "blocks"):
-            memory.make(name, 0)
-        for name in ("models", "lanes"):
-            memory.make(name, 0)
-        for name in ("latency_ratio", "ttft_ratio"):
-            memory.make(name, 0, t.BUCKETS)
-        memory.make("laws", 0, len(self.device_types))
-        memory.make("orders", 0, 0)
-        memory.make("sequences", 0, 1)
-        memory.make("cache", 0, 0)
-        memory.make("buckets", 0, 0)
-        memory.make("replicas", 0)
-        memory.make("replica_gpus", 0, widest)
-        memory.make("heap", 0)
-        memory.make("said", 0)
-        memory.make("looks", n_gpus)
-        memory.make("gpu_replicas", n_gpus, t.PER_GPU)
-        memory.make("parts", n_gpus + 1)
-        memory.make("part_gpus", n_gpus + 1, widest)
-        self._fill_gpus(memory.make("gpus", n_gpus))
-        self._fill_nodes(memory.make("nodes", n_nodes), memory.make("links", 2 * n_nodes))
-        self._fill_jobs(
-            memory.make("jobs", n_jobs), memory.make("step_ms", n_jobs, len(spec.device_types))
-        )
-        self._world["switch_ms"] = switch_ms
-        self._world["steps_left"] = sum(job.steps for job in spec.training)
-        self._grow_replicas(64)
-        self._make_room()
-        for g in range(n_gpus):
-            look_soon(self._world, g)
-
-    def _fill_gpus(self, table: t.Table) -> None:
-        for gpu, device in zip(table, self.devices, strict=True):
-            gpu["memory"] = device.memory_bytes
-            gpu["node"] = self.node_index[device.node]
-            gpu["device_type"] = self.device_types.index(device.device_type)
-        table["part"], table["look_ms"], table["step_from_ms"] = -1, t.NEVER_MS, -t.NEVER_MS
-
-    def _fill_nodes(self, table: t.Table, links: t.Table) -> None:
-        names = [(node, name) for node in self.spec.nodes for name in node.names]
-        first = 0
-        for n, (node, _) in enumerate(names):
-            record = table[n]
-            record["first_gpu"], record["n_gpus"] = first, node.gpus
-            record["start_ms"] = node.start_s * 1000
-            record["started_ms"] = t.NEVER_MS if node.start_s else 0.0
-            record["host_memory"] = node.host_memory_bytes
-            links[2 * n]["bytes_per_ms"] = node.load_bytes_per_s / 1000
-            links[2 * n + 1]["bytes_per_ms"] = node.host_bytes_per_s / 1000
-            first += node.gpus
-        table["changed"], links["look_ms"] = 1, t.NEVER_MS
-
-    def _fill_jobs(self, table: t.Table, step_ms: Floats) -> None:
-        for j, job in enumerate(self.spec.training):
-            record = table[j]
-            record["gpus"], record["memory"], record["steps_left"] = (
-                job.gpus,
-                job.memory_bytes,
-                job.steps,
-            )
-            record["checkpoint_ms"] = job.checkpoint_s * 1000
-            record["restore_ms"] = job.restore_s * 1000
-            record["checkpoint_every_ms"] = job.checkpoint_every_s * 1000
-            for d, name in enumerate(self.device_types):
-                step_ms[j, d] = job.step_ms.get(name, 0.0)
-
-    def _add_model(self, m: int) -> None:
-        memory, n = self._memory, max(m + 1, 2 * m)
-        memory.grow("models", n)
-        memory.grow("lanes", n)
-        for name in ("latency_ratio", "ttft_ratio"):
-            memory.grow(name, n, t.BUCKETS)
-        memory.grow("laws", n, len(self.device_types))
-        memory.grow("orders", n, len(memory["replicas"]))
-        model = memory["models"][m]
-        model["head"], model["tail"], model["theta"] = -1, -1, THETA
-        model["hopeless_ms"], model["block_tokens"] = t.NEVER_MS, 1
-
-    def _grow_replicas(self, n: int) -> None:
-        memory = self._memory
-        old = len(memory["replicas"])
-        memory.grow("replicas", n)["link"][old:] = -1
-        memory.grow("replica_gpus", n, memory["replica_gpus"].shape[1])
-        memory.grow("orders", memory["orders"].shape[0], n)
-        for name in ("sequences", "cache", "buckets"):
-            memory.grow(name, n, memory[name].shape[1])
-
-    def _make_room(self) -> None:
-        """Give the tables that a moment adds to, room for the largest moment."""
-        head, memory = self._world[0], self._memory
-        self._read_log()
-        room = 8 * (len(self.devices) + len(memory["replicas"]) + len(memory["models"])) + 64
-        head["room"] = room
-        if len(memory["heap"]) < int(head["n_heap"]) + 2 * room:
-            memory.grow("heap", 2 * len(memory["heap"]) + 4 * room)
-        if len(memory["said"]) < 2 * room:
-            memory.grow("said", 4 * room)
-
-    def _make_cache(self, requests: Requests) -> None:
-        """Give the replicas a cache of prefixes, large enough for any KV pool."""
-        memory = self._memory
-        models = memory["models"]
-        models["block_tokens"][np.unique(requests.model)] = requests.block_tokens
-        pools = [spec.kv_tokens for spec in self.specs]
-        n = max(1, max(pools) // requests.block_tokens)
-        if memory["cache"].shape[1] < n:
-            memory.grow("cache", len(memory["replicas"]), n)
-            memory.grow("buckets", len(memory["replicas"]), 1 << (n - 1).bit_length())
-            for r in self._slots.values():
-                clear(self._world, r)
-
-    def _read_log(self) -> None:
-        head = self._world[0]
-        for line in self._memory["said"][: int(head["n_said"])]:
-            name = self.replica_names[int(line["replica"])]
-            at_ms = self.start_ms + float(line["at_ms"])
-            if line["kind"] == t.SAID_LOADED:
-                self._events.append(Loaded(at_ms, name, float(line["took_ms"])))
-            else:
-                self._events.append(Gone(at_ms, name, REASONS[int(line["reason"])]))
-                del self._slots[name]
-        head["n_said"] = 0
 
     def _pick(self, spec: ModelSpec, node: str, gpus: Sequence[int]) -> list[int]:
         if node not in self.node_index:
@@ -827,7 +408,7 @@ class FleetModel:
                 )
             if self._memory["gpus"][g]["n_replicas"] == t.PER_GPU:
                 raise FleetError(f"{self.devices[g].device} has {t.PER_GPU} replicas already")
-        from_host = self._take_from_host(m, node)
+        from_host = self._take_from_host(m, node, name)
         r = self._free_slot()
         ticket = self._memory["replicas"][r]["ticket"]
         self._memory["replicas"][r] = np.zeros((), t.REPLICA)
@@ -836,7 +417,7 @@ class FleetModel:
         record["model"], record["node"], record["n_gpus"] = m, self.node_index[node], spec.gpus
         record["number"], record["from_host"] = len(self.replica_names), from_host
         record["memory"], record["whole_memory"] = per_gpu, spec.resident_bytes
-        record["ordered_ms"] = self._world["now_ms"][0]
+        record["ordered_ms"] = self._world["now_ms"]
         record["load_bytes"] = spec.load.bytes or spec.weights_bytes
         if not from_host:
             record["image_ms"] = spec.load.image_s * 1000
@@ -858,38 +439,25 @@ class FleetModel:
         self._make_room()
         return r
 
-    def _free_slot(self) -> int:
-        states = self._memory["replicas"]["state"]
-        free = np.flatnonzero(states == t.GONE)
-        if not len(free):
-            self._grow_replicas(2 * len(states))
-            return len(states)
-        return int(free[0])
+    def _take_from_host(self, m: int, node: str, wanted: str) -> int:
+        """Take a copy of a model in a node's memory, if there is one; its bytes stay taken.
 
-    def _take_from_host(self, m: int, node: str) -> int:
-        """Take a copy of a model in a node's memory, if there is one; its bytes stay taken."""
-        there = self._memory["replicas"]
-        for name, r in self._slots.items():
+        The one of the wanted name goes first, as no name can stand for two replicas.
+        """
+        n, there = self.node_index[node], self._memory["replicas"]
+        for name in (wanted, *self._slots):
+            r = self._slots.get(name, -1)
             record = there[r]
-            if (
-                record["model"] == m
-                and record["node"] == self.node_index[node]
-                and record["state"] == t.IN_HOST
-            ):
-                record["state"] = t.GONE
-                record["ticket"] += 1
-                order = [other for other in self._order_of(m) if other != r]
-                self._memory["orders"][m, : len(order)] = order
-                self._memory["models"][m]["n_order"] = len(order)
-                del self._slots[name]
-                return 1
+            if r < 0 or (record["model"], record["node"], record["state"]) != (m, n, t.IN_HOST):
+                continue
+            record["state"] = t.GONE
+            record["ticket"] += 1
+            order = [other for other in self._order_of(m) if other != r]
+            self._memory["orders"][m, : len(order)] = order
+            self._memory["models"][m]["n_order"] = len(order)
+            del self._slots[name]
+            return 1
         return 0
-
-
-def _copy(table: t.Table) -> t.Table:
-    """Copy a table byte by byte: the gaps between its fields too, so that equal runs are equal."""
-    copy: t.Table = np.frombuffer(table.tobytes(), table.dtype).reshape(table.shape)
-    return copy
 
 
 def _shortest_ms(law: BatchLaw | StepLaw) -> float:

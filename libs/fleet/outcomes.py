@@ -42,7 +42,7 @@ def tpot_ms(first_ms: float, ended_ms: float, output_tokens: int) -> float:
 @kernel
 def end_served(w: World, q: int) -> None:
     """End a request that was served now. An answer cut short for lack of memory is a miss."""
-    head = w[0]
+    head = w
     request = requests(w)[q]
     model = models(w)[request.model]
     request.ended_ms = head.now_ms
@@ -74,7 +74,7 @@ def end_served(w: World, q: int) -> None:
 @kernel
 def end_rejected(w: World, q: int) -> None:
     """End a request unserved. It waits nowhere any more."""
-    head = w[0]
+    head = w
     request = requests(w)[q]
     request.status = REJECTED
     request.ended_ms = head.now_ms

@@ -36,7 +36,7 @@ def _overhead(w: World, p: int, more: int) -> None:
 def _wait_for(w: World, p: int, what: int, duration_ms: float) -> None:
     part = parts(w)[p]
     part.saving = what
-    part.ready_ms = w[0].now_ms + duration_ms
+    part.ready_ms = w.now_ms + duration_ms
     _overhead(w, p, 1)
     plan(w, part.ready_ms, READY, p, part.ticket)
 
@@ -48,8 +48,8 @@ def settle_here(w: World, p: int) -> None:
     job = jobs(w)[part.job]
     part.state = HERE
     part.unsaved_steps = 0
-    part.saved_ms = w[0].now_ms
-    part.ready_ms = w[0].now_ms
+    part.saved_ms = w.now_ms
+    part.ready_ms = w.now_ms
     part.saving = NOTHING
     for i in range(part.n_gpus):
         g = part_gpus(w)[p, i]
@@ -80,7 +80,7 @@ def save_if_due(w: World, p: int) -> None:
     part = parts(w)[p]
     job = jobs(w)[part.job]
     every_ms = job.checkpoint_every_ms
-    if part.state == HERE and every_ms > 0 and w[0].now_ms - part.saved_ms >= every_ms:
+    if part.state == HERE and every_ms > 0 and w.now_ms - part.saved_ms >= every_ms:
         _wait_for(w, p, SAVING, job.checkpoint_ms)
 
 
@@ -94,7 +94,7 @@ def evict(w: World, p: int) -> None:
         part.saving = NOTHING
         part.ticket += 1
         _overhead(w, p, -1)
-    from_ms = part.ends_ms if part.state == STEPPING else w[0].now_ms
+    from_ms = part.ends_ms if part.state == STEPPING else w.now_ms
     part.state = LEAVING
     _overhead(w, p, 1)
     plan(w, from_ms + jobs(w)[part.job].checkpoint_ms, LEFT, p, part.ticket)
@@ -128,7 +128,7 @@ def lose(w: World, p: int) -> None:
         _overhead(w, p, -1)
     again = part.unsaved_steps + (1 if part.ends_ms > 0.0 else 0)  # one may be under way
     job.steps_left += again
-    w[0].steps_left += again
+    w.steps_left += again
     job.steps_kept -= part.unsaved_steps
     job.steps_rolled_back += part.unsaved_steps
     gpus(w)[part_gpus(w)[p, 0]].steps -= part.unsaved_steps
@@ -147,7 +147,7 @@ def lose(w: World, p: int) -> None:
 def _saved(w: World, p: int) -> None:
     part = parts(w)[p]
     jobs(w)[part.job].checkpoints += 1
-    part.saved_ms = w[0].now_ms
+    part.saved_ms = w.now_ms
     part.unsaved_steps = 0
     for i in range(part.n_gpus):
         gpu = gpus(w)[part_gpus(w)[p, i]]

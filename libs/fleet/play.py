@@ -30,6 +30,7 @@ from libs.fleet.tables import (
     READY,
     RUN_ENDS,
     STEP_ENDS,
+    Table,
     World,
     arrivals,
     gpu_replicas,
@@ -52,7 +53,7 @@ def _look(w: World, g: int) -> None:
     gpu = gpus(w)[g]
     if gpu.run != IDLE or gpu.down:
         return
-    now_ms = w[0].now_ms
+    now_ms = w.now_ms
     waits = False
     last_ms, last_number = -NEVER_MS, -1
     while True:
@@ -107,7 +108,7 @@ def _send(w: World, m: int) -> None:
         q = model.head
         request = requests(w)[q]
         chosen = choose(w, q) if model.known else REJECT
-        now_ms = w[0].now_ms
+        now_ms = w.now_ms
         hopeless_ms = request.due_ms + model.fastest_ms
         if model.rejects and chosen == WAIT and hopeless_ms <= now_ms:
             chosen = REJECT
@@ -147,7 +148,7 @@ def _take_event(w: World) -> None:
     event = heap(w)[0]
     kind, subject, ticket = event.kind, event.subject, event.ticket
     drop_first(w)
-    now_ms = w[0].now_ms
+    now_ms = w.now_ms
     if kind == RUN_ENDS:
         if replicas(w)[subject].ticket == ticket:
             if replicas(w)[subject].kind == BATCH:
@@ -185,7 +186,7 @@ def _take_event(w: World) -> None:
 @kernel
 def _settle_moment(w: World) -> None:
     """Do all that can be done now: requests go out, then idle GPUs take up work."""
-    head = w[0]
+    head = w
     while head.n_lanes > 0 or head.n_looks > 0:
         if head.n_lanes > 0:
             m = lanes(w)[head.first_lane]
@@ -208,14 +209,14 @@ def _settle_moment(w: World) -> None:
 @kernel
 def _has_room(w: World) -> bool:
     """Whether the tables hold all that may be added at one moment."""
-    head = w[0]
+    head = w
     return head.n_heap + head.room <= len(heap(w)) and head.n_said + head.room <= len(said(w))
 
 
 @entry
 def next_ms(w: World) -> float:
     """Return the time before which nothing happens unless an order comes."""
-    head = w[0]
+    head = w
     if head.n_lanes > 0 or head.n_looks > 0:
         return head.now_ms
     at_ms = heap(w)[0].at_ms if head.n_heap > 0 else NEVER_MS
@@ -225,9 +226,17 @@ def next_ms(w: World) -> float:
 
 
 @entry
-def play(w: World, until_ms: float) -> bool:
-    """Play up to and including `until_ms`; False where a table is full: grow it, call again."""
-    head = w[0]
+def play(heads: Table, until_ms: float) -> bool:
+    """Play up to and including `until_ms`; False where a table is full: grow it, call again.
+
+    It takes the table of the one `HEAD`, which numba passes faster than the record in it.
+    """
+    return _play(heads[0], until_ms)
+
+
+@kernel
+def _play(w: World, until_ms: float) -> bool:
+    head = w
     while True:
         if not _has_room(w):
             return False

@@ -46,7 +46,7 @@ from libs.fleet.tables import (
 @kernel
 def tell(w: World, kind: int, r: int, reason: int, took_ms: float) -> None:
     """Add a line to the log."""
-    head = w[0]
+    head = w
     line = said(w)[head.n_said]
     head.n_said += 1
     line.at_ms = head.now_ms
@@ -153,7 +153,7 @@ def begin_load(w: World, r: int) -> bool:
     for i in range(replica.n_gpus):
         gpus(w)[replica_gpus(w)[r, i]].held += replica.memory
     node = nodes(w)[replica.node]
-    now_ms = w[0].now_ms
+    now_ms = w.now_ms
     if node.started_ms == NEVER_MS:
         node.started_ms = now_ms + node.start_ms
         for g in range(node.first_gpu, node.first_gpu + node.n_gpus):
@@ -195,7 +195,7 @@ def look_at_link(w: World, at: int) -> None:
             return
         replica = replicas(w)[r]
         if replica.state == LOADING:
-            plan(w, w[0].now_ms + replica.compile_ms, LOADED, r, replica.ticket)
+            plan(w, w.now_ms + replica.compile_ms, LOADED, r, replica.ticket)
         else:
             _arrive_in_host(w, r)
 
@@ -215,7 +215,7 @@ def become_resident(w: World, r: int) -> None:
     if replica.kind == LLM:
         clear(w, r)
     count_standby(w, r)
-    took_ms = w[0].now_ms - replica.ordered_ms
+    took_ms = w.now_ms - replica.ordered_ms
     models(w)[replica.model].loads += 1
     law = laws(w)[replica.model, gpus(w)[replica_gpus(w)[r, 0]].device_type]
     law.loads += 1
@@ -234,6 +234,16 @@ def drain(w: World, r: int) -> None:
         count_standby(w, r)
     else:
         go(w, r)
+
+
+@entry
+def dismiss(w: World, r: int) -> None:
+    """As `drain`, and for good: out of host memory too, or off the way there."""
+    replica = replicas(w)[r]
+    if replica.leaves_to_host:
+        replica.leaves_to_host = 0
+        nodes(w)[replica.node].host_taken -= int(replica.load_bytes)
+    drain(w, r)
 
 
 @kernel

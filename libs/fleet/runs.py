@@ -34,7 +34,7 @@ def give(w: World, r: int, q: int) -> None:
     """Give a request to a resident replica. What comes at one moment travels together."""
     replica = replicas(w)[r]
     request = requests(w)[q]
-    now_ms = w[0].now_ms
+    now_ms = w.now_ms
     request.queued_ms = now_ms
     request.replica = replica.number
     held_append(w, r, q)
@@ -58,7 +58,7 @@ def give(w: World, r: int, q: int) -> None:
 def occupy(w: World, r: int, duration_ms: float) -> None:
     """Have a replica run on its GPUs, which are idle, after the switch where they trained."""
     replica = replicas(w)[r]
-    head = w[0]
+    head = w
     switches = False
     for i in range(replica.n_gpus):
         switches = switches or gpus(w)[replica_gpus(w)[r, i]].last == STEP

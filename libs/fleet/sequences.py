@@ -181,7 +181,7 @@ def _end_prefills(w: World, r: int) -> None:
         replica.context += request.prompt_tokens + request.generated
         replica.decoding += 1
         if request.first_ms < 0:
-            request.first_ms = w[0].now_ms
+            request.first_ms = w.now_ms
         if request.n_blocks > 0:
             prefix.use(w, r, q, True)
         request.finish_tick = replica.tick + _longest(w, r, q) - request.generated
@@ -241,7 +241,7 @@ def end_iteration(w: World, r: int) -> None:
     ended = 0
     if replica.tick >= replica.next_finish:
         ended = _end_finished(w, r)
-    replica.since_ms = w[0].now_ms
+    replica.since_ms = w.now_ms
     replica.running = replica.running_in
     vacate(w, r, ended, replica.iteration_ms)
     if ended > 0:

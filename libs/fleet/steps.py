@@ -66,7 +66,7 @@ def gives_way(w: World, g: int, job: int) -> bool:
     switch back; then it is served alone, or an LLM runs one iteration for its first token.
     """
     gpu = gpus(w)[g]
-    switch_ms = w[0].switch_ms
+    switch_ms = w.switch_ms
     for k in range(gpu.n_replicas):
         replica = replicas(w)[gpu_replicas(w)[g, k]]
         if replica.state != RESIDENT or replica.concurrency == 0:
@@ -87,7 +87,7 @@ def _may_host(w: World, g: int, job: int) -> bool:
     """Whether a job without a place may settle on a GPU."""
     gpu = gpus(w)[g]
     node = nodes(w)[gpu.node]
-    runs = not gpu.down and not node.cordoned and node.started_ms <= w[0].now_ms
+    runs = not gpu.down and not node.cordoned and node.started_ms <= w.now_ms
     return (
         runs and gpu.part < 0 and has_room_for(w, g, jobs(w)[job].memory) and gives_way(w, g, job)
     )
@@ -133,14 +133,14 @@ def train(w: World, g: int) -> None:
     """Start a step on an idle GPU where no request waits, if it disturbs nobody."""
     gpu = gpus(w)[g]
     if gpu.part < 0:
-        if w[0].steps_left <= 0:
+        if w.steps_left <= 0:
             return
         _settle_next(w, g)
         if gpu.part < 0:
             return
     p = gpu.part
     part = parts(w)[p]
-    if part.state != HERE or part.ready_ms > w[0].now_ms or part.saving:
+    if part.state != HERE or part.ready_ms > w.now_ms or part.saving:
         return
     if jobs(w)[part.job].steps_left <= 0:
         leave(w, p)  # done: its memory is free, and there is nothing to save
@@ -163,15 +163,15 @@ def train(w: World, g: int) -> None:
             from_ms = max(from_ms, next_step_ms(member.step_from_ms, member.step_cost_ms, shares))
     if not room:
         evict(w, p)  # batches have grown: go now, while nobody waits for it
-    elif free and in_time and from_ms <= w[0].now_ms:
+    elif free and in_time and from_ms <= w.now_ms:
         _start_step(w, p)
-    elif from_ms > w[0].now_ms and from_ms < NEVER_MS:
+    elif from_ms > w.now_ms and from_ms < NEVER_MS:
         look_at(w, g, from_ms)
 
 
 @kernel
 def _start_step(w: World, p: int) -> None:
-    head = w[0]
+    head = w
     part = parts(w)[p]
     job = jobs(w)[part.job]
     job.steps_left -= 1

@@ -1,9 +1,9 @@
 """The state of a fleet as tables of records, which the kernels change in place.
 
-All kernels take one argument, `w` (the world): a table of one `HEAD`, which knows where the others
-lie. So a call costs a microsecond however much state there is, nothing is counted by reference, and
-a table can grow between two calls. Times are milliseconds since the start of the run, memory is
-bytes of one GPU, and an index of -1 says "none".
+All kernels take one argument, `w` (the world): the record `HEAD`, which knows where the tables lie.
+So a call costs little however much state there is, no reference to an array is ever counted (which
+took two thirds of the time), and a table can grow between two calls. Times are milliseconds since
+the start of the run, memory is bytes of one GPU, and an index of -1 says "none".
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from numba import carray  # type: ignore[attr-defined]
 from libs.common.series import LATENCY_BUCKETS
 from libs.fleet.jit import SOURCES, as_pointer, kernel
 
-World = npt.NDArray[np.void]  # one HEAD
+World = Any  # the one HEAD, a record
 Table = npt.NDArray[Any]
 
 FOREVER = 1 << 60  # in iterations
@@ -172,7 +172,8 @@ class Memory:
     """Owns the tables of one world."""
 
     def __init__(self) -> None:
-        self.world: World = np.zeros(1, HEAD)
+        self.heads = np.zeros(1, HEAD)
+        self.world: World = self.heads[0]
         self._tables: dict[str, Table] = {}
 
     def __getitem__(self, name: str) -> Table:
@@ -185,7 +186,7 @@ class Memory:
         assert table.dtype == record, name
         assert table.ndim == dimensions, name
         assert table.flags.c_contiguous, name
-        head = self.world[0]
+        head = self.world
         self._tables[name] = table
         head[f"at_{name}"] = table.ctypes.data
         head[f"n0_{name}"] = table.shape[0]
@@ -211,140 +212,134 @@ class Memory:
 
 @kernel
 def heap(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_heap), (w[0].n0_heap,), EVENT)
+    return carray(as_pointer(w.at_heap), (w.n0_heap,), EVENT)
 
 
 @kernel
 def gpus(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_gpus), (w[0].n0_gpus,), GPU)
+    return carray(as_pointer(w.at_gpus), (w.n0_gpus,), GPU)
 
 
 @kernel
 def replicas(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_replicas), (w[0].n0_replicas,), REPLICA)
+    return carray(as_pointer(w.at_replicas), (w.n0_replicas,), REPLICA)
 
 
 @kernel
 def models(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_models), (w[0].n0_models,), MODEL)
+    return carray(as_pointer(w.at_models), (w.n0_models,), MODEL)
 
 
 @kernel
 def nodes(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_nodes), (w[0].n0_nodes,), NODE)
+    return carray(as_pointer(w.at_nodes), (w.n0_nodes,), NODE)
 
 
 @kernel
 def links(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_links), (w[0].n0_links,), LINK)
+    return carray(as_pointer(w.at_links), (w.n0_links,), LINK)
 
 
 @kernel
 def jobs(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_jobs), (w[0].n0_jobs,), JOB)
+    return carray(as_pointer(w.at_jobs), (w.n0_jobs,), JOB)
 
 
 @kernel
 def parts(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_parts), (w[0].n0_parts,), PART)
+    return carray(as_pointer(w.at_parts), (w.n0_parts,), PART)
 
 
 @kernel
 def requests(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_requests), (w[0].n0_requests,), REQUEST)
+    return carray(as_pointer(w.at_requests), (w.n0_requests,), REQUEST)
 
 
 @kernel
 def said(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_said), (w[0].n0_said,), SAID)
+    return carray(as_pointer(w.at_said), (w.n0_said,), SAID)
 
 
 @kernel
 def faults(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_faults), (w[0].n0_faults,), FAULTS)
+    return carray(as_pointer(w.at_faults), (w.n0_faults,), FAULTS)
 
 
 @kernel
 def arrivals(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_arrivals), (w[0].n0_arrivals,), I4)
+    return carray(as_pointer(w.at_arrivals), (w.n0_arrivals,), I4)
 
 
 @kernel
 def ends(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_ends), (w[0].n0_ends,), I4)
+    return carray(as_pointer(w.at_ends), (w.n0_ends,), I4)
 
 
 @kernel
 def blocks(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_blocks), (w[0].n0_blocks,), I8)
+    return carray(as_pointer(w.at_blocks), (w.n0_blocks,), I8)
 
 
 @kernel
 def looks(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_looks), (w[0].n0_looks,), I4)
+    return carray(as_pointer(w.at_looks), (w.n0_looks,), I4)
 
 
 @kernel
 def lanes(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_lanes), (w[0].n0_lanes,), I4)
+    return carray(as_pointer(w.at_lanes), (w.n0_lanes,), I4)
 
 
 @kernel
 def laws(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_laws), (w[0].n0_laws, w[0].n1_laws), LAW)
+    return carray(as_pointer(w.at_laws), (w.n0_laws, w.n1_laws), LAW)
 
 
 @kernel
 def gpu_replicas(w: World) -> Table:  # noqa: D103
-    return carray(
-        as_pointer(w[0].at_gpu_replicas), (w[0].n0_gpu_replicas, w[0].n1_gpu_replicas), I4
-    )
+    return carray(as_pointer(w.at_gpu_replicas), (w.n0_gpu_replicas, w.n1_gpu_replicas), I4)
 
 
 @kernel
 def replica_gpus(w: World) -> Table:  # noqa: D103
-    return carray(
-        as_pointer(w[0].at_replica_gpus), (w[0].n0_replica_gpus, w[0].n1_replica_gpus), I4
-    )
+    return carray(as_pointer(w.at_replica_gpus), (w.n0_replica_gpus, w.n1_replica_gpus), I4)
 
 
 @kernel
 def part_gpus(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_part_gpus), (w[0].n0_part_gpus, w[0].n1_part_gpus), I4)
+    return carray(as_pointer(w.at_part_gpus), (w.n0_part_gpus, w.n1_part_gpus), I4)
 
 
 @kernel
 def orders(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_orders), (w[0].n0_orders, w[0].n1_orders), I4)
+    return carray(as_pointer(w.at_orders), (w.n0_orders, w.n1_orders), I4)
 
 
 @kernel
 def step_ms(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_step_ms), (w[0].n0_step_ms, w[0].n1_step_ms), F8)
+    return carray(as_pointer(w.at_step_ms), (w.n0_step_ms, w.n1_step_ms), F8)
 
 
 @kernel
 def latency_ratio(w: World) -> Table:  # noqa: D103
-    return carray(
-        as_pointer(w[0].at_latency_ratio), (w[0].n0_latency_ratio, w[0].n1_latency_ratio), I8
-    )
+    return carray(as_pointer(w.at_latency_ratio), (w.n0_latency_ratio, w.n1_latency_ratio), I8)
 
 
 @kernel
 def ttft_ratio(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_ttft_ratio), (w[0].n0_ttft_ratio, w[0].n1_ttft_ratio), I8)
+    return carray(as_pointer(w.at_ttft_ratio), (w.n0_ttft_ratio, w.n1_ttft_ratio), I8)
 
 
 @kernel
 def sequences(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_sequences), (w[0].n0_sequences, w[0].n1_sequences), I4)
+    return carray(as_pointer(w.at_sequences), (w.n0_sequences, w.n1_sequences), I4)
 
 
 @kernel
 def cache(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_cache), (w[0].n0_cache, w[0].n1_cache), CACHED)
+    return carray(as_pointer(w.at_cache), (w.n0_cache, w.n1_cache), CACHED)
 
 
 @kernel
 def buckets(w: World) -> Table:  # noqa: D103
-    return carray(as_pointer(w[0].at_buckets), (w[0].n0_buckets, w[0].n1_buckets), I4)
+    return carray(as_pointer(w.at_buckets), (w.n0_buckets, w.n1_buckets), I4)

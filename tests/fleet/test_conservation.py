@@ -5,6 +5,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from libs.common.messages import LoadTime
 from libs.fleet.model import FleetError, FleetModel, Gone
@@ -132,7 +134,8 @@ class World:
         self.take(self.router.turn(self.fleet.now_ms + 3_000_000))
 
 
-@pytest.mark.parametrize("seed", range(25))
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
 def test_every_request_has_one_end_and_every_second_one_charge(seed: int) -> None:
     world = World(seed)
     world.run(300)

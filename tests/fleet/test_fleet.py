@@ -135,6 +135,19 @@ def test_host_memory_that_is_full_takes_no_more() -> None:
     assert fleet.replicas[second].state == "resident"
 
 
+def test_a_way_to_host_memory_that_is_called_off_leaves_its_place_there_free() -> None:
+    fleet = fleet_of(spec(host_memory_bytes=15 * GB, host_bytes_per_s=10 * GB), model())
+    first, second = fleet.place("m", "n-0", [0]), fleet.place("m", "n-0", [1])
+    fleet.to_host(first)
+    fleet.advance(500)
+    fleet.drain(first)  # half of it was moved
+    assert list(fleet.replicas) == [second]
+    fleet.to_host(second)
+    fleet.advance(1600)
+    assert fleet.replicas[second].state == "host"
+    assert fleet.free_bytes.tolist() == [80 * GB, 80 * GB]
+
+
 # --- Serving --------------------------------------------------------------------------------------
 
 
