@@ -110,6 +110,7 @@ def _play(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from bench.campaign import play
+    from bench.load import load_of
     from bench.peers import chosen
     from bench.write import check, summary, write
 
@@ -117,6 +118,8 @@ def _play(
     with _one_line():
         wanted = chosen(policies)
         scenarios = [case.scenario() for case in cases]
+        for made in scenarios:  # a file that cannot be read is told before anything runs
+            load_of(made, seeds[0])
         check(out)
         done = []
         columns = (

@@ -89,6 +89,9 @@ def play(
         for variant in variants
         if (result := done[variant, seeds[0]]).series is not None
     }
+    reached = [row["slo_attainment"] or 0.0 for row in rows if row["policy"] != "oracle"]
+    if reached and max(reached) < 0.99:
+        notes.append("No policy reached 99 %: some of this load may be more than any fleet can do.")
     facts = Facts(load.labels(), burst, kind_of(burst), charge, load.duration_s, notes)
     return Campaign(scenario, tuple(seeds), first, rows, series, facts)
 
