@@ -13,7 +13,7 @@ PROFILES ?=
 COMPOSE_ENV = COMPOSE_FILE=compose.yaml$(if $(filter 3,$(BROKERS)),:deploy/compose.brokers.yaml) COMPOSE_PROFILES=$(PROFILES)
 
 .DEFAULT_GOAL := help
-.PHONY: help system setup lock kafka check unit test golden proto env boards demo takeover outage up \
+.PHONY: help system servers setup lock kafka check unit test golden proto env boards demo takeover outage up \
 	down logs drill clean
 
 help: ## print the verbs
@@ -21,6 +21,9 @@ help: ## print the verbs
 
 system: ## install what pip cannot bring: Java and Maven, for a Kafka without Docker
 	@deploy/system
+
+servers: ## install that and the servers that the tests start: Redis, PostgreSQL, Prometheus
+	@deploy/system tests
 
 setup: .venv/ready ## make .venv from the lock file
 
@@ -49,7 +52,7 @@ check: setup ## format, lint, types, and the rules of the rooms
 unit: setup ## the tests that need no bus
 	@$(BIN)/pytest -q -m "not bus"
 
-test: system setup check ## everything, the real Kafka included
+test: servers setup check ## everything, on the real Kafka, Redis, PostgreSQL and Prometheus
 	@$(BIN)/pytest
 
 golden: setup ## rewrite the golden decisions; read the diff

@@ -6,7 +6,6 @@ also flushed, stopped and removed. The last line is JSON, for whoever keeps the 
 """
 
 import asyncio
-import itertools
 import json
 import time
 from collections import Counter
@@ -53,6 +52,14 @@ AWAY_S = 20.0
 DRAIN_S = 60.0
 ITEM = "drill"
 FOLLOWED = (INFERENCE_RESULTS, INVENTORY_VERDICTS, SCHEDULER_TICKS, LOAD_FORECASTS)
+ITSELF = "itself"
+COLUMNS = {
+    SCHEDULER_TICKS.name: "ticks",
+    LOAD_FORECASTS.name: "forecasts",
+    INFERENCE_RESULTS.name: "requests",
+    INVENTORY_VERDICTS.name: "orders",
+    ITSELF: ITSELF,
+}
 
 
 @dataclass
@@ -84,10 +91,13 @@ class Work:
             sent_s = self.acknowledged[key]
             self.newest[record.topic] = max(self.newest.get(record.topic, 0.0), sent_s)
 
-    def proven_since(self, since_s: float) -> bool:
-        """Return whether all four go on: what is asked is answered, and the loop turns."""
-        heard = {place.partition("/")[0] for place in self.newest}
-        return len(heard) == len(FOLLOWED) and min(self.newest.values()) > since_s
+    def proven_since(self, since_s: float) -> set[str]:
+        """Return the topics on which all that was heard of before has been heard of again."""
+        by_topic: dict[str, float] = {}
+        for place, newest_s in self.newest.items():
+            topic = place.partition("/")[0]
+            by_topic[topic] = min(by_topic.get(topic, newest_s), newest_s)
+        return {topic for topic, newest_s in by_topic.items() if newest_s > since_s}
 
     def lost(self) -> list[str]:
         """Return what was acknowledged and never answered."""
@@ -99,22 +109,30 @@ class Drill:
     """One fault, and what came of it."""
 
     what: str
-    back_s: float | None  # from the fault to everything at work; None: not in time
+    # From the fault, in s: by topic until work was proven on it, and until the container itself
+    # (or Redis, with all it holds) was back. What is not there did not come in time.
+    proven_s: dict[str, float]
     tick_gap_s: float
+
+    @property
+    def back_s(self) -> float | None:
+        """Return when all was at work; None: not in time."""
+        return max(self.proven_s.values()) if len(self.proven_s) == len(COLUMNS) else None
 
 
 class Asker:
-    """Sends requests and orders until cancelled, and notes what the bus has acknowledged."""
+    """Sends requests and orders until stopped, and notes what the bus has acknowledged."""
 
     def __init__(self, bus: Bus, work: Work) -> None:
         self._bus = bus
         self._work = work
+        self._stopped = asyncio.Event()
         self._run = f"drill-{time.time_ns() // 1_000_000:x}"
         self._origin = Origin("cli", "drill")
         self._model = min(read_models(MODELS), key=lambda model: model.objective.latency_ms).name
 
     async def ask(self) -> None:
-        """Send for ever."""
+        """Send until stopped; returns once all that was sent is acknowledged."""
         stock = InventoryOrder(
             order_id=f"{self._run}-stock",
             kind="restock",
@@ -122,7 +140,9 @@ class Asker:
         )
         await self._send(INVENTORY_ORDERS, stock.order_id, stock)
         under_way: set[asyncio.Task[None]] = set()
-        for number in itertools.count():
+        number = 0
+        while not self._stopped.is_set():
+            number += 1
             line = OrderLine(item=ITEM, quantity=1)
             request = InferenceRequest(request_id=f"{self._run}-r{number}", model=self._model)
             order = InventoryOrder(order_id=f"{self._run}-o{number}", lines=(line,))
@@ -135,6 +155,11 @@ class Asker:
                     under_way.add(task)
                     task.add_done_callback(under_way.discard)
             await asyncio.sleep(SEND_EACH_S)
+        await asyncio.gather(*under_way)
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._stopped.set()
 
     async def _send(self, topic: Topic, key: str, message: Message) -> None:
         sent_s, now_ms = time.monotonic(), time.time_ns() // 1_000_000
@@ -154,14 +179,16 @@ async def _drill(only: list[str], out: Path, console: Console, say: Say) -> None
         connect(kafka_section(), "drill") as bus,
         Follower(bus, FOLLOWED, work.take) as follower,
     ):
-        asking = asyncio.create_task(Asker(bus, work).ask())
+        asker = Asker(bus, work)
+        asking = asyncio.create_task(asker.ask())
         following = asyncio.create_task(_follow(follower))
         try:
-            await _until(_at_work(work), "the stack at work")
+            await _until_at_work(work)
             drills = [
                 await _run(what, fault, back, work, say) for what, fault, back in await _plan(only)
             ]
-            asking.cancel()
+            asker.stop()
+            await asking
             deadline = time.monotonic() + DRAIN_S
             while work.lost() and time.monotonic() < deadline:
                 await asyncio.sleep(LOOK_EACH_S)
@@ -207,6 +234,19 @@ async def _plan(only: list[str]) -> list[tuple[str, Fault, Back]]:
     return [row for row in plan if not only or any(name in row[0] for name in only)]
 
 
+async def _until_back(back: Back) -> None:
+    while not await back():
+        await asyncio.sleep(LOOK_EACH_S)
+
+
+async def _until_at_work(work: Work) -> None:
+    began_s = time.monotonic()
+    while len(work.proven_since(began_s)) < len(FOLLOWED):
+        if time.monotonic() - began_s > BACK_WITHIN_S:
+            raise LocalError("the stack is not at work: see `docker compose ps` and `make logs`")
+        await asyncio.sleep(LOOK_EACH_S)
+
+
 async def _redis_is_filled() -> bool:
     try:
         said = await compose("exec", "-T", "redis", "redis-cli", "hlen", "plimsoll:routing.table")
@@ -221,48 +261,32 @@ async def _run(what: str, fault: Fault, back: Back, work: Work, say: Say) -> Dri
     work.tick_gap_s = 0.0
     await fault()
     over_s = time.monotonic()  # a thing that was away is waited for from its return on
-
-    async def recovered() -> bool:
-        return work.proven_since(over_s) and await back()
-
-    try:
-        back_s: float | None = await _until(recovered, what)
-        say(f"{what}: back at work after {back_s:.1f} s")
-    except LocalError as error:
-        back_s = None
-        say(str(error))
-    return Drill(what, back_s, work.tick_gap_s)
-
-
-async def _until(holds: Callable[[], Awaitable[bool]], what: str) -> float:
-    began_s = time.monotonic()
-    while not await holds():
-        if time.monotonic() - began_s > BACK_WITHIN_S:
-            raise LocalError(f"{what}: not within {BACK_WITHIN_S:.0f} s")
+    proven_s: dict[str, float] = {}
+    returning = asyncio.create_task(_until_back(back))  # beside: asking Docker takes its time
+    while len(proven_s) < len(COLUMNS) and time.monotonic() - over_s < BACK_WITHIN_S:
         await asyncio.sleep(LOOK_EACH_S)
-    return time.monotonic() - began_s
-
-
-def _at_work(work: Work) -> Back:
-    began_s = time.monotonic()
-
-    async def proven() -> bool:
-        return work.proven_since(began_s)
-
-    return proven
+        proven = work.proven_since(over_s) | ({ITSELF} if returning.done() else set())
+        for name in proven - proven_s.keys():
+            proven_s[name] = round(time.monotonic() - over_s, 1)
+    returning.cancel()
+    done = Drill(what, proven_s, round(work.tick_gap_s, 1))
+    late = ", ".join(said for name, said in COLUMNS.items() if name not in proven_s)
+    say(f"{what}: " + (f"at work after {done.back_s} s" if not late else f"NOT back: {late}"))
+    return done
 
 
 def _print(drills: list[Drill], work: Work, out: Path, console: Console) -> None:
-    table = Table(title="Drills", title_justify="left")
-    for name in ("fault", "back at work, s", "longest time between ticks, s"):
-        table.add_column(name, justify="left" if name == "fault" else "right")
+    table = Table(title="Seconds from each fault until work was proven", title_justify="left")
+    table.add_column("fault", no_wrap=True)
+    for name in (*COLUMNS.values(), "no tick for"):
+        table.add_column(name, justify="right")
     for one in drills:
-        back = "not in time" if one.back_s is None else f"{one.back_s:.1f}"
-        table.add_row(one.what, back, f"{one.tick_gap_s:.1f}")
+        proven = [f"{one.proven_s[name]}" if name in one.proven_s else "-" for name in COLUMNS]
+        table.add_row(one.what, *proven, f"{one.tick_gap_s}")
     console.print(table)
     lost = work.lost()
     found = {
-        "drills": {d.what: {"back_s": d.back_s, "tick_gap_s": d.tick_gap_s} for d in drills},
+        "drills": {one.what: {**one.proven_s, "tick_gap_s": one.tick_gap_s} for one in drills},
         "acknowledged": len(work.acknowledged),
         "lost": len(lost),
         "answered_twice": sum(count > 1 for count in work.answers.values()),

@@ -107,9 +107,13 @@ class Prometheus:
     def __exit__(self, *_: object) -> None:
         end(self._process, timeout_s=5.0)
 
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """The series of an instant query, each {metric, value}. Raises ValueError if refused."""
-        answer = self._get("query", query=expression)
+    def query(self, expression: str, at_s: float | None = None) -> list[dict[str, Any]]:
+        """The series that an expression has now or had at a time, each {metric, value}.
+
+        Raises ValueError if it is refused.
+        """
+        moment = {} if at_s is None else {"time": f"{at_s:.3f}"}
+        answer = self._get("query", query=expression, **moment)
         series = answer["result"]
         return [{"metric": {}, "value": series}] if answer["resultType"] == "scalar" else series
 

@@ -4,6 +4,7 @@ import json
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -123,6 +124,15 @@ def test_the_table_shows_each_model_in_a_row():
     assert cells == [["chat", "1 / 2", "0.70", "3-7", *seen], ["embed", "–", "–", "–", *seen]]
 
 
+@pytest.fixture
+def _our_own_logging():
+    """The command sets where logs go, for its whole process, which here is that of all tests."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
+@pytest.mark.usefixtures("_our_own_logging")
 def test_neither_redis_nor_a_broker_is_one_plain_line(monkeypatch):
     monkeypatch.setenv("PLIMSOLL_KAFKA__START_TIMEOUT_S", "0.1")
     monkeypatch.setenv("PLIMSOLL_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")

@@ -1,12 +1,14 @@
-"""The inventory's whole process on the real Kafka, stopped and replaced in the middle."""
+"""The inventory's whole process on the real Kafka: stopped and replaced, or two at a time."""
 
 import asyncio
+import itertools
 import json
-import sqlite3
 from collections import defaultdict
 
 import pytest
+from sqlalchemy import select
 
+from libs.common.adapters import sql
 from libs.common.adapters.clock import WallClock
 from libs.common.adapters.service import Context
 from libs.common.ports import Outgoing, Start
@@ -19,7 +21,7 @@ from libs.common.topics import (
     INVENTORY_VERDICTS,
 )
 from libs.common.wire import Origin
-from services.inventory.__main__ import main
+from services.inventory.__main__ import main, migrate
 from services.inventory.settings import InventorySettings
 
 pytestmark = pytest.mark.bus
@@ -38,6 +40,7 @@ class Verdicts:
     def __init__(self, reader):
         self.reader = reader
         self.by_order = defaultdict(set)
+        self.records = []
 
     async def wait_for(self, order_ids, service, answers=1):
         """Read on until each order has so many; fail with the service if it does."""
@@ -46,6 +49,7 @@ class Verdicts:
                 service.result()
             for record in await self.reader.poll(1.0):
                 said = json.loads(record.value)
+                self.records.append(record)
                 self.by_order[said["order_id"]].add((said["verdict"], said["decided_at_ms"]))
 
     def of(self, order_id):
@@ -71,30 +75,55 @@ async def facts(bus):
     return list(updates.values()), reasons
 
 
-async def test_orders_are_settled_once_though_the_service_is_stopped_amid_them(
-    connect, tmp_path, monkeypatch
-):
-    url = f"sqlite+aiosqlite:///{tmp_path}/books.db"
-    monkeypatch.setenv("PLIMSOLL_INVENTORY__DATABASE_URL", url)
-    settings = load(InventorySettings)
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request, tmp_path):
+    if request.param == "sqlite":
+        yield f"sqlite+aiosqlite:///{tmp_path}/books.db"
+    else:
+        postgres = request.getfixturevalue("postgres")
+        yield postgres.create("on_kafka")
+        postgres.drop("on_kafka")
 
-    async def serve(instance):
+
+@pytest.fixture
+async def serve(connect, database, monkeypatch):
+    """Runs an instance on the one database, under a name."""
+    monkeypatch.setenv("PLIMSOLL_INVENTORY__DATABASE_URL", database)
+    settings = load(InventorySettings)
+    await migrate(settings.inventory)
+
+    async def run(instance):
         async with connect(instance) as bus:
             context = Context(Origin("inventory", instance), bus, WallClock(), Health(20.0))
             await main(settings, context)
 
+    return lambda instance: asyncio.create_task(run(instance))
+
+
+async def stock_in(database):
+    engine = sql.connect(database)
+    async with engine.connect() as connection:
+        rows = await connection.execute(select(sql.STOCK))
+        stock = {row.item: row.stock for row in rows}
+    await engine.dispose()
+    return stock
+
+
+async def test_orders_are_settled_once_though_the_service_is_stopped_amid_them(
+    connect, serve, database
+):
     ids = [f"o{n}" for n in range(ORDERS)]
     async with connect("app") as bus, bus.tail([INVENTORY_VERDICTS], Start.EARLIEST) as reader:
         verdicts = Verdicts(reader)
         await bus.publish([order("r", "restock", bolt=ORDERS)])
-        service = asyncio.create_task(serve("a"))
+        service = serve("a")
         await verdicts.wait_for(["r"], service)
         await bus.publish([Outgoing(INVENTORY_ORDERS.name, "bad", b'{"order_id":')])
         await bus.publish([order(order_id, bolt=1) for order_id in ids])
         await verdicts.wait_for(["o0"], service)
         await stop(service)
 
-        service = asyncio.create_task(serve("b"))
+        service = serve("b")
         await verdicts.wait_for(ids, service)
         await bus.publish([order("o0", bolt=1), order("o1", bolt=2), order("late", bolt=1)])
         await verdicts.wait_for(["late"], service)
@@ -108,5 +137,50 @@ async def test_orders_are_settled_once_though_the_service_is_stopped_amid_them(
     assert [reason[:8] for reason in reasons] == ["not JSON"]
     assert [u["version"] for u in updates] == list(range(1, ORDERS + 2)), "the order of commits"
     assert sum(u["quantity"] for u in updates if u["status"] == "deducted") == ORDERS
-    with sqlite3.connect(tmp_path / "books.db") as books:
-        assert books.execute("SELECT item, stock FROM stock").fetchall() == [("bolt", 0)]
+    assert await stock_in(database) == {"bolt": 0}
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+async def test_two_instances_on_one_database_double_nothing_and_one_alone_goes_on(
+    connect, serve, database
+):
+    items = [f"item-{n}" for n in range(5)]
+    first, second = ([f"{part}{n}" for n in range(ORDERS)] for part in "xy")
+
+    def orders(ids):
+        return [
+            order(id_, **{items[n % 5]: 1, items[(n * 3 + 1) % 5]: 1}) for n, id_ in enumerate(ids)
+        ]
+
+    async with connect("app") as bus, bus.tail([INVENTORY_VERDICTS], Start.EARLIEST) as reader:
+        verdicts = Verdicts(reader)
+        a, b = serve("a"), serve("b")
+        await bus.publish([order(f"r-{item}", "restock", **{item: 10 * ORDERS}) for item in items])
+        await verdicts.wait_for([f"r-{item}" for item in items], a)
+        rounds, deciders = itertools.count(), set()
+        while len(deciders) < 2:  # until then, a partition may still be about to change hands
+            ids = [f"warm-{next(rounds)}-{n}" for n in range(20)]
+            before = len(verdicts.records)
+            await bus.publish([order(id_, nothing=1) for id_ in ids])
+            await verdicts.wait_for(ids, b)
+            deciders = {record.headers["ce_source"] for record in verdicts.records[before:]}
+        before = len(verdicts.records)
+        await bus.publish(orders(first))
+        await verdicts.wait_for(first, b)
+        said = len(verdicts.records) - before
+        await stop(b)
+        await bus.publish(orders(second))
+        await verdicts.wait_for(second, a)
+        await stop(a)
+        updates, reasons = await facts(bus)
+
+    assert said == ORDERS, "each verdict once"
+    assert all(verdicts.of(order_id) == ["deducted"] for order_id in (*first, *second))
+    assert reasons == []
+    left = dict.fromkeys(items, 10 * ORDERS)
+    versions = dict.fromkeys(items, 0)
+    for update in updates:
+        versions[update["item"]] += 1
+        assert update["version"] == versions[update["item"]], "the order of commits, by item"
+        left[update["item"]] -= update["quantity"] if update["status"] == "deducted" else 0
+    assert await stock_in(database) == left

@@ -26,6 +26,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     event,
+    func,
     insert,
     make_url,
     select,
@@ -34,7 +35,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from libs.common.adapters.sql_patience import is_passing, say_when_it_lasts
 from libs.common.errors import SettingError
@@ -95,6 +102,8 @@ _HOLD = (
     .order_by(STOCK.c.item)
     .with_for_update()
 )
+# Any number will do, as long as nobody else in this database means something else by it.
+_ADDING = select(func.pg_advisory_xact_lock(0x506C696D))
 _IN_STOCK = select(STOCK.c.stock).where(STOCK.c.item == bindparam("of_item"))
 _SETTLED = select(ORDERS).where(ORDERS.c.order_id.in_(bindparam("order_ids", expanding=True)))
 _UNSENT = select(OUTBOX).order_by(OUTBOX.c.place).limit(bindparam("at_most"))
@@ -141,6 +150,9 @@ def connect(url: str, *, statement_s: float | None = None) -> AsyncEngine:
     return engine
 
 
+TRIES_AT_LEAST = 3
+
+
 class SqlStore:
     """The books and the outbox in the tables above. Trouble that lasts `retry_s` is raised."""
 
@@ -175,11 +187,15 @@ class SqlStore:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Hold, while inside, a lock of the database's that has no row; SQLite needs none."""
+        """Hold, while inside, a lock that belongs to no row; SQLite's one process needs none.
+
+        Without a connection, there is none: then the work inside, which needs one too, will tell.
+        """
         async with AsyncExitStack() as exits:
             if self._engine.dialect.name == "postgresql":
                 with suppress(DBAPIError, OSError):
-                    connection = await exits.enter_async_context(self._engine.connect())
+                    connection = await self._engine.connect()
+                    exits.push_async_callback(_let_go, connection)
                     await connection.execute(text(f"SET LOCAL lock_timeout = '{_TURN_S}s'"))
                     await connection.execute(text(f"SELECT pg_advisory_xact_lock({_TURN_LOCK})"))
             yield
@@ -202,7 +218,8 @@ class SqlStore:
         retrying = AsyncRetrying(
             retry=retry_if_exception(is_passing),
             wait=wait_random_exponential(multiplier=0.02, max=1),
-            stop=stop_after_delay(self._retry_s),
+            # One try may last that long, waiting for another's lock: it is no reason to give up.
+            stop=stop_after_delay(self._retry_s) & stop_after_attempt(TRIES_AT_LEAST),
             before_sleep=say_when_it_lasts,
             reraise=True,
         )
@@ -239,9 +256,7 @@ class SqlLedger:
         for item, quantity in quantities.items():
             version = await self._change(_RESTOCK, item, quantity)
             if version is None:
-                version = 1
-                row = {"item": item, "stock": quantity, "version": version}
-                await self._connection.execute(insert(STOCK), row)
+                version = await self._stock_first(item, quantity)
             versions[item] = version
         return versions
 
@@ -252,6 +267,21 @@ class SqlLedger:
             await self._connection.execute(insert(ORDERS), rows)
         if outbox:
             await self._connection.execute(insert(OUTBOX), [_row_of(each) for each in outbox])
+
+    async def _stock_first(self, item: str, quantity: int) -> int:
+        """Add an item's row, or to it where another transaction has just added it.
+
+        A row that is not there cannot be locked, and two transactions that add the same rows in
+        different orders would wait for each other. So one at a time adds rows, until its commit.
+        """
+        if self._connection.dialect.name == "postgresql":
+            await self._connection.execute(_ADDING)
+            version = await self._change(_RESTOCK, item, quantity)
+            if version is not None:
+                return version
+        row = {"item": item, "stock": quantity, "version": 1}
+        await self._connection.execute(insert(STOCK), row)
+        return 1
 
     async def _deduct_each(self, quantities: Mapping[str, int]) -> dict[str, int] | Shortage:
         versions = {}
@@ -306,6 +336,11 @@ def _announcement_of(row: Any) -> Announcement:
 _CONNECT_S = 5.0
 _TURN_S = 5
 _TURN_LOCK = 7446001  # a number of ours among the locks of a database
+
+
+async def _let_go(connection: AsyncConnection) -> None:
+    with suppress(DBAPIError, OSError):  # of one that was lost the server has let go by itself
+        await connection.close()
 
 
 # --- SQLite ---------------------------------------------------------------------------------------
