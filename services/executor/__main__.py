@@ -17,7 +17,9 @@ async def serve(settings: ExecutorSettings, context: Context) -> None:
     # Half a minute where no cache has the kernels: in a thread, so that others may ask how we are.
     warmed = asyncio.ensure_future(asyncio.to_thread(warm))
     context.health.ready_when(
-        "kernels", lambda: None if warmed.done() else "the fleet's kernels are being compiled"
+        "kernels",
+        lambda: None if warmed.done() else "the fleet's kernels are being compiled",
+        vital=False,  # slow on a busy machine, and no faster in a new process
     )
     await warmed
     executor = Executor(section, spec, context.bus, context.clock, context.origin)
