@@ -59,7 +59,7 @@ def _say_plainly() -> None:
     structlog.configure(
         processors=[_plain],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is when a line comes
     )
 
 

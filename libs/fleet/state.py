@@ -19,12 +19,7 @@ THETA = 0.7  # until a policy has set it; the study beside the design has why
 class State:
     """The tables, and the names of what stands in their rows."""
 
-    def __init__(
-        self,
-        spec: FleetSpec,
-        at_ms: float,
-        switch_ms: float,
-    ) -> None:
+    def __init__(self, spec: FleetSpec, at_ms: float, switch_ms: float) -> None:
         self.spec = spec
         self.device_types = list(spec.device_types)
         self.devices = spec.devices()
@@ -121,7 +116,10 @@ class State:
     def _add_model(self, m: int) -> None:
         memory, n = self._memory, max(m + 1, 2 * m)
         memory.grow("models", n)
-        memory.grow("lanes", n)
+        # A ring: what waits in it is laid out anew, from the start.
+        waiting = np.roll(memory["lanes"], -int(self._world["first_lane"]))
+        memory.put("lanes", np.concatenate([waiting, np.zeros(n - len(waiting), np.int32)]))
+        self._world["first_lane"] = 0
         for name in ("latency_ratio", "ttft_ratio"):
             memory.grow(name, n, t.BUCKETS)
         memory.grow("laws", n, len(self.device_types))

@@ -1,5 +1,6 @@
 """Starts the executor: `python -m services.executor`."""
 
+import asyncio
 from pathlib import Path
 
 from libs.common.adapters.service import Context, run
@@ -13,7 +14,14 @@ async def serve(settings: ExecutorSettings, context: Context) -> None:
     """Simulate the fleet of the file until cancelled."""
     section = settings.executor
     spec = read_fleet(Path(section.fleet_file))
-    warm()  # half a minute after a change of the kernels: before anything waits for us
+    # Half a minute where no cache has the kernels: in a thread, so that others may ask how we are.
+    warmed = asyncio.ensure_future(asyncio.to_thread(warm))
+    context.health.ready_when(
+        "kernels",
+        lambda: None if warmed.done() else "the fleet's kernels are being compiled",
+        vital=False,  # slow on a busy machine, and no faster in a new process
+    )
+    await warmed
     executor = Executor(section, spec, context.bus, context.clock, context.origin)
     context.health.ready_when("registry", executor.fault)
     await executor.serve()

@@ -148,3 +148,16 @@ def test_requests_handed_back_after_their_model_was_removed_are_rejected() -> No
     ended = ends(router, fleet.now_ms + 1000)
     assert sorted(end.status for end in ended) == ["ok", "rejected", "rejected"]
     assert router.queued("m") == 0
+
+
+def test_a_model_that_comes_while_others_wait_takes_nobody_s_turn() -> None:
+    fleet = FleetModel(spec(gpus=2), [model("a"), model("b")])
+    for gpu, name in enumerate("ab"):
+        fleet.place(name, "n-0", [gpu])
+    router = Router(fleet)
+    for number in range(30):
+        for name in "ba":
+            fleet.enter(name, fleet.now_ms)
+        router.register(model(f"new-{number}"))
+        fleet.advance(fleet.now_ms + 100)
+    assert fleet.models["ok"][:2].tolist() == [30, 30]

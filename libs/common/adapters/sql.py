@@ -26,6 +26,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     event,
+    func,
     insert,
     make_url,
     select,
@@ -34,7 +35,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from libs.common.adapters.sql_patience import is_passing, say_when_it_lasts
 from libs.common.errors import SettingError
@@ -95,6 +102,8 @@ _HOLD = (
     .order_by(STOCK.c.item)
     .with_for_update()
 )
+# Any number will do, as long as nobody else in this database means something else by it.
+_ADDING = select(func.pg_advisory_xact_lock(0x506C696D))
 _IN_STOCK = select(STOCK.c.stock).where(STOCK.c.item == bindparam("of_item"))
 _SETTLED = select(ORDERS).where(ORDERS.c.order_id.in_(bindparam("order_ids", expanding=True)))
 _UNSENT = select(OUTBOX).order_by(OUTBOX.c.place).limit(bindparam("at_most"))
@@ -139,6 +148,9 @@ def connect(url: str, *, statement_s: float | None = None) -> AsyncEngine:
         event.listen(engine.sync_engine, "connect", _on_sqlite_connect)
         event.listen(engine.sync_engine, "begin", _on_sqlite_begin)
     return engine
+
+
+TRIES_AT_LEAST = 3
 
 
 class SqlStore:
@@ -206,7 +218,8 @@ class SqlStore:
         retrying = AsyncRetrying(
             retry=retry_if_exception(is_passing),
             wait=wait_random_exponential(multiplier=0.02, max=1),
-            stop=stop_after_delay(self._retry_s),
+            # One try may last that long, waiting for another's lock: it is no reason to give up.
+            stop=stop_after_delay(self._retry_s) & stop_after_attempt(TRIES_AT_LEAST),
             before_sleep=say_when_it_lasts,
             reraise=True,
         )
@@ -243,9 +256,7 @@ class SqlLedger:
         for item, quantity in quantities.items():
             version = await self._change(_RESTOCK, item, quantity)
             if version is None:
-                version = 1
-                row = {"item": item, "stock": quantity, "version": version}
-                await self._connection.execute(insert(STOCK), row)
+                version = await self._stock_first(item, quantity)
             versions[item] = version
         return versions
 
@@ -256,6 +267,21 @@ class SqlLedger:
             await self._connection.execute(insert(ORDERS), rows)
         if outbox:
             await self._connection.execute(insert(OUTBOX), [_row_of(each) for each in outbox])
+
+    async def _stock_first(self, item: str, quantity: int) -> int:
+        """Add an item's row, or to it where another transaction has just added it.
+
+        A row that is not there cannot be locked, and two transactions that add the same rows in
+        different orders would wait for each other. So one at a time adds rows, until its commit.
+        """
+        if self._connection.dialect.name == "postgresql":
+            await self._connection.execute(_ADDING)
+            version = await self._change(_RESTOCK, item, quantity)
+            if version is not None:
+                return version
+        row = {"item": item, "stock": quantity, "version": 1}
+        await self._connection.execute(insert(STOCK), row)
+        return 1
 
     async def _deduct_each(self, quantities: Mapping[str, int]) -> dict[str, int] | Shortage:
         versions = {}
