@@ -112,9 +112,14 @@ def _pareto(campaign: Campaign) -> Figure:
 def _label_points(axis: Axes, points: Sequence[tuple[float, float, Line]]) -> None:
     """Write the names beside the points, and below one another where points lie close."""
     written: list[tuple[float, float]] = []
+    static = [line for _, _, line in points if line.policy == "static"]
+    good = [line for line in static if (line.mean("slo_attainment") or 0.0) >= 0.99]
+    named = {line.variant for line in (*static[:1], *good[:1], *static[-1:])}
     span = max((gpus for gpus, _, _ in points), default=1.0)
     for gpus, missed, line in sorted(points, key=lambda point: (point[0], -point[1])):
         place = float(np.log10(missed))
+        if line.policy == "static" and line.variant not in named:
+            continue
         near = sum(abs(g - gpus) < 0.12 * span and abs(p - place) < 0.25 for g, p in written)
         written.append((gpus, place))
         axis.annotate(
@@ -234,7 +239,7 @@ def _timeline(campaign: Campaign) -> Figure:
         (
             f"{model}: requests/s",
             f"{model}: replicas that serve or could; waiting requests",
-            "whole fleet: GPUs charged to serving, GPUs that train",
+            "all GPUs: charged to serving, training",
         ),
         strict=True,
     ):

@@ -90,7 +90,8 @@ class Scenario(_Part):
         """Return it with every model taking so long to load, alone on its node.
 
         What bytes and compilation leave is the image's part. On a fleet with several disks the
-        slowest counts.
+        slowest counts. The warm-up is twice as long at least: what `static` loads at the start
+        must be there, and what waited for it be done, before anything is judged.
 
         Raises:
             SettingError: a model's bytes and compilation alone take longer.
@@ -107,7 +108,14 @@ class Scenario(_Part):
                 )
             load = model.load.model_copy(update={"image_s": round(image_s, 3)})
             models.append(model.model_copy(update={"load": load}))
-        return self.model_copy(update={"models": tuple(models), "cold_start_s": cold_start_s})
+        warmup_s = max(self.warmup_s, 2 * cold_start_s)
+        if warmup_s >= self.duration_s:
+            raise SettingError(
+                f"{self.name}: cold_start_s {cold_start_s:g} wants a warm-up of {warmup_s:g} s, "
+                f"which is not below duration_s {self.duration_s:g}"
+            )
+        changed = {"models": tuple(models), "cold_start_s": cold_start_s, "warmup_s": warmup_s}
+        return self.model_copy(update=changed)
 
     def with_traces(self, traces: dict[str, Path]) -> "Scenario":
         """Return it with the load of some models read from files; their copies stay.

@@ -111,6 +111,7 @@ def change(tmp_path: Path, *steps: Any, to: Any) -> Path:
         (("load", "vision", "rate_rps"), -1, r"load\.vision\.rate_rps: .*\(got -1\)"),
         (("load", "chat", "burst"), [0.7, 0.5, 2], r"burst begins at 0\.7, after its end 0\.5"),
         (("warmup_s",), 30, r"warmup_s 30 is not below duration_s 30"),
+        (("cold_start_s",), 20, r"wants a warm-up of 40 s, which is not below duration_s 30"),
         (("cold_start_s",), 1, r"cold_start_s 1 is below the 2\.1\d* s that chat takes"),
     ],
 )
@@ -146,7 +147,7 @@ def test_a_trace_replaces_a_load_keeps_its_copies_and_ends_the_run(tmp_path: Pat
     [
         (["1,x,100,10", "0.5,x,100,10"], r"trace\.csv:3: out of order of time"),
         (["1,x,100,-10"], r"trace\.csv:2: output_tokens is negative"),
-        (["1,x,100,10", "2,x,100,10"], r"it ends after 2 s, within the warmup_s of 5"),
+        (["1,x,100,10", "2,x,100,10"], r"it ends after 2 s, within the warmup_s of 6"),
         (["1,x,900000,10", "9,x,1,1"], r"a request to chat has 900010 tokens, more than the kv_to"),
         (["1,x,100,0", "9,x,10,0"], r"chat is an LLM, and no request has tokens"),
     ],
