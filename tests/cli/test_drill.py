@@ -48,7 +48,7 @@ def test_only_what_was_sent_after_the_fault_proves_anything() -> None:
     work.acknowledged |= {"before": now_s - 5, "after": now_s}
     work.take(result("before"))
     assert INFERENCE_RESULTS.name not in work.proven_since(now_s - 1)
-    work.take(result("somebody else's"))
+    work.take(result("another"))
     assert INFERENCE_RESULTS.name not in work.proven_since(now_s - 1)
     work.take(result("after"))
     work.take(verdict("after"))
