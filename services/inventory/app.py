@@ -103,7 +103,8 @@ class Inventory:
             self._outbox_filled.clear()
             if not await self.relay():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._outbox_filled.wait(), LOOK_S)
+                    async with asyncio.timeout(LOOK_S):
+                        await self._outbox_filled.wait()
 
     async def _take_batch(self, batch: Sequence[Record]) -> None:
         readable = await sift(batch, InventoryOrder, self._bus, self._origin)

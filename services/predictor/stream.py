@@ -105,9 +105,9 @@ class Stream:
         places = [faust.types.TP(self._place, p) for p in range(METRICS_SAMPLES.partitions)]
         before: dict[int, int] = {}
         while True:
-            asking = self._app.consumer.highwaters(*places)
             try:
-                ends = await asyncio.wait_for(asking, WATCH_EVERY_S)
+                async with asyncio.timeout(WATCH_EVERY_S):
+                    ends = await self._app.consumer.highwaters(*places)
             except Exception:
                 # Whatever the client raises: it did not answer.
                 self._trouble = STARTING if self._trouble is STARTING else None

@@ -167,6 +167,7 @@ async def test_a_tombstone_removes_a_model() -> None:
     async with stage.running() as executor:
         await stage.register()
         await stage.request(2)
+        await stage.clock.advance(10)  # they wait for a replica when the model goes
         await stage.bus.publish([Outgoing(REGISTRY_MODELS.name, "m", None)])  # type: ignore[arg-type]
         await stage.clock.advance(10)
         assert not executor.router.knows("m")

@@ -146,11 +146,18 @@ async def test_two_instances_on_one_log_agree_and_one_alone_is_enough(
         await until_held(client, TABLES, {**both, "chat": table("chat", 50)})
 
 
+def rebuilds_so_far() -> float:
+    return REGISTRY.get_sample_value("plimsoll_redis_rebuilds_total") or 0.0
+
+
 async def test_a_flushed_redis_is_filled_again_from_the_log(
     bus: MemoryBus, redis_server: RedisServer, client: "redis.Redis"
 ) -> None:
     await bus.publish([table("chat", 1), table("embed", 1), forecast(0, 1000)])
+    begun = rebuilds_so_far()
     async with mirroring(bus, redis_server.url, "a"), mirroring(bus, redis_server.url, "b"):
+        while rebuilds_so_far() < begun + 2:  # both are at work
+            await asyncio.sleep(0.01)
         await until_held(client, FORECASTS, {"0": forecast(0, 1000)})
         with added("plimsoll_redis_rebuilds_total") as rebuilds:
             client.flushall()

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
@@ -214,7 +214,8 @@ class KafkaReader:
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
             try:
-                self._trouble = await asyncio.wait_for(self._find_trouble(), WATCH_EVERY_S)
+                async with asyncio.timeout(WATCH_EVERY_S):
+                    self._trouble = await self._find_trouble()
             except (KafkaError, TimeoutError):
                 self._trouble = None
 
@@ -264,10 +265,11 @@ class KafkaGroupReader(KafkaReader):
                 await self._consumer.commit(offsets)
 
 
-async def _bounded(stopping: object) -> None:
+async def _bounded(stopping: Awaitable[object]) -> None:
     """Wait for a client to stop, but not for ever: its broker may be gone."""
     with contextlib.suppress(TimeoutError, KafkaError):
-        await asyncio.wait_for(stopping, 5.0)  # type: ignore[arg-type]
+        async with asyncio.timeout(5.0):
+            await stopping
 
 
 _READING = {

@@ -80,7 +80,8 @@ class KafkaCandidacy(ConsumerRebalanceListener):  # type: ignore[misc]
             )
             self._term = term = KafkaTerm(producer, self._owned, self._name)
             try:
-                await asyncio.wait_for(term.begin(self._instance), PUBLISH_TIMEOUT_S)
+                async with asyncio.timeout(PUBLISH_TIMEOUT_S):
+                    await term.begin(self._instance)
             except (Deposed, KafkaError, TimeoutError) as error:
                 log.info("could not take office", error=str(error) or type(error).__name__)
                 await asyncio.sleep(RETRY_S)
@@ -143,7 +144,8 @@ class KafkaTerm:
         if self._over or not self._owned.is_set():
             raise Deposed(f"epoch {self._epoch} is over")
         try:
-            await asyncio.wait_for(self._transact(messages), PUBLISH_TIMEOUT_S)
+            async with asyncio.timeout(PUBLISH_TIMEOUT_S):
+                await self._transact(messages)
         except (KafkaError, TimeoutError) as error:
             self._over = True
             reason = str(error) or type(error).__name__
@@ -155,7 +157,8 @@ class KafkaTerm:
         """Let the producer go; a broker that is away is not waited for long."""
         self._over = True
         with contextlib.suppress(KafkaError, TimeoutError):
-            await asyncio.wait_for(self._producer.stop(), 2.0)
+            async with asyncio.timeout(2.0):
+                await self._producer.stop()
 
     async def _transact(self, messages: Sequence[Outgoing]) -> None:
         async with self._producer.transaction():

@@ -135,4 +135,5 @@ def _may_pass(error: BaseException) -> bool:
 
 async def _stop(producer: AIOKafkaProducer) -> None:
     with contextlib.suppress(TimeoutError, KafkaError):
-        await asyncio.wait_for(producer.stop(), STOP_S)
+        async with asyncio.timeout(STOP_S):
+            await producer.stop()

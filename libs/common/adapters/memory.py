@@ -153,7 +153,8 @@ class _MemoryReader:
         found = self._take()
         if not found and max_wait_s > 0:
             try:
-                await asyncio.wait_for(self._bus._grown.wait(), max_wait_s)
+                async with asyncio.timeout(max_wait_s):
+                    await self._bus._grown.wait()
             except TimeoutError:
                 return []
             found = self._take()

@@ -213,6 +213,8 @@ class SqlStore:
                 return await asyncio.shield(transaction)
             except asyncio.CancelledError:
                 await asyncio.wait([transaction])
+                if not transaction.cancelled():
+                    transaction.exception()  # looked at, or asyncio would complain of it later
                 raise
 
         retrying = AsyncRetrying(
