@@ -5,14 +5,13 @@ is refused whole, in one line that names the file, the key and the value. Nothin
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from libs.common.errors import SettingError
 from libs.common.messages import ModelSpec, Positive
-from libs.fleet.spec import FleetSpec
+from libs.fleet.spec import FleetSpec, read_yaml
 
 FOLDER = Path(__file__).parent / "scenarios"
 # Of the published statistics that the built-in generator knows, see `services/load/core/synthetic`.
@@ -150,18 +149,7 @@ def read_scenario(name: str) -> Scenario:
         path = FOLDER / f"{name}.yaml"
         if name not in names():
             raise SettingError(f"no scenario {name!r}; there are {', '.join(names())}")
-    try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        scenario = Scenario.model_validate(content, extra="forbid")
-    except OSError as error:
-        raise SettingError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        place = ".".join(map(str, fault["loc"]))
-        value = "" if fault["type"] == "value_error" else f" (got {repr(fault['input'])[:80]})"
-        raise SettingError(f"{path}: {place or 'the file'}: {fault['msg']}{value}") from error
+    scenario = read_yaml(path, Scenario)
     load = {
         model: spec
         if spec.trace is None

@@ -5,7 +5,7 @@ the value found there. Nothing here runs.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -119,7 +119,7 @@ def read_fleet(path: Path) -> FleetSpec:
     Raises:
         SettingError: absent, not YAML, an unknown key or a bad value; one line that says where.
     """
-    return _read(path, FleetSpec)
+    return read_yaml(path, FleetSpec)
 
 
 def read_models(path: Path) -> tuple[ModelSpec, ...]:
@@ -129,16 +129,21 @@ def read_models(path: Path) -> tuple[ModelSpec, ...]:
         SettingError: as of `read_fleet`. An unknown key is refused too, though the bus ignores it:
             in a file that a person writes, it is a misspelling.
     """
-    return _read(path, _Models).models
+    return read_yaml(path, _Models).models
 
 
 B = TypeVar("B", bound=BaseModel)
 
 
-def _read(path: Path, kind: type[B]) -> B:
+def read_yaml(path: Path, kind: type[B]) -> B:
+    """Read a file that a person writes, in which an unknown key is a misspelling.
+
+    Raises:
+        SettingError: absent, not YAML, an unknown key or a bad value; one line that says where.
+    """
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return kind.model_validate(content, extra="forbid")
+        text = path.read_text(encoding="utf-8")
+        return kind.model_validate(yaml.safe_load(text), extra="forbid")
     except OSError as error:
         raise SettingError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -148,7 +153,27 @@ def _read(path: Path, kind: type[B]) -> B:
         place = ".".join(map(str, fault["loc"]))
         # A relation between fields is told by its own words; the part it concerns is no value.
         value = "" if fault["type"] == "value_error" else f" (got {repr(fault['input'])[:80]})"
-        raise SettingError(f"{path}: {place or 'the file'}: {fault['msg']}{value}") from error
+        where = f"{path}:{_line_of(text, fault['loc'])}"
+        raise SettingError(f"{where}: {place or 'the file'}: {fault['msg']}{value}") from error
+
+
+def _line_of(text: str, place: tuple[int | str, ...]) -> int:
+    """Return the line of a YAML text on which what stands at `place` begins, or what holds it."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    line = 1
+    for part in place:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            if part >= len(node.value):
+                break
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        elif isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not found:
+                break
+            key, node = found[0]
+            line = key.start_mark.line + 1
+    return int(line)
 
 
 def _refuse_repeats(what: str, names: list[str]) -> None:

@@ -1,5 +1,6 @@
 """The files that people write: what is taken, and what is said of what is not."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_what_is_wrong_is_said_in_one_line_with_place_and_value(
     path.write_text(FLEET.replace(old, new, 1))
     with pytest.raises(SettingError) as caught:
         read_fleet(path)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert re.match(re.escape(str(path)) + r"(:\d+)?: ", str(caught.value))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -94,3 +95,15 @@ def test_an_absent_file_and_an_empty_one_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("")
     with pytest.raises(SettingError, match="the file: Input should be"):
         read_fleet(tmp_path / "empty.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [("gpus: 2", "gpus: -1", 3), ("gpus: 2", "gpus: 2,\n gpu: 1", 4), ("steps: 10", "steps: x", 4)],
+)
+def test_a_fault_is_told_with_its_line(tmp_path: Path, old: str, new: str, line: int) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(FLEET.replace(old, new, 1))
+    with pytest.raises(SettingError) as caught:
+        read_fleet(path)
+    assert str(caught.value).startswith(f"{path}:{line}: ")
