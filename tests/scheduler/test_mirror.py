@@ -1,6 +1,7 @@
 """The newest table and forecasts in a real Redis that is flushed, stopped, or never there."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
@@ -265,3 +266,17 @@ async def test_a_fault_of_any_kind_is_said_and_survived(bus: MemoryBus) -> None:
         await asyncio.wait([task])
     (line,) = said
     assert isinstance(line["exc_info"], ZeroDivisionError)
+
+
+async def test_a_writer_that_is_told_to_stop_stops_whatever_it_does_just_then(
+    bus: MemoryBus, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "POLL_S", 0.001)  # so it mostly speaks with Redis
+    rng = random.Random(1)
+    async with RedisCache.connect(redis_server.url, PREFIX, "a") as cache:
+        for _ in range(100):
+            task = asyncio.create_task(Mirror(bus, cache, WallClock()).keep())
+            await asyncio.sleep(rng.uniform(0.005, 0.02))
+            task.cancel()
+            await asyncio.wait([task], timeout=2)
+            assert task.cancelled()

@@ -73,7 +73,8 @@ class RedisCache:
     async def connect(cls, url: str, prefix: str, writer: str) -> AsyncIterator["RedisCache"]:
         """Yield a cache, whether or not it answers: it connects with each call that needs it."""
         # We retry by our own pace, and only with what is newest then.
-        client = Redis.from_url(url, retry=Retry(NoBackoff(), 0))
+        # Its own time limit rests on wait_for, which loses cancellations; `_bounded` is enough.
+        client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=None)
         try:
             yield cls(client, prefix, writer)
         finally:
