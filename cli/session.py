@@ -18,6 +18,7 @@ from libs.common.ports import Bus
 READY_WITHIN_S = 120.0
 # An executor reports each second, so an older word is that of an earlier run on this broker.
 REPORT_AGE_MS = 1000
+TELL_EACH_S = 5.0  # before the first command, what the services wait for
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,14 @@ async def _until_resident(running: Session, models: Sequence[ModelSpec]) -> None
     view, began_ms = running.recording.view, time.time_ns() // 1_000_000
     deadline = time.monotonic() + READY_WITHIN_S
     missing = {model.name: model.replicas_min for model in models if model.replicas_min}
-    shown = 0
+    shown, told_s = 0, time.monotonic()
     while missing:
         await running.follower.read_for(0.1)
         running.stack.check()
+        if not shown and time.monotonic() - told_s > TELL_EACH_S:
+            told_s = time.monotonic()
+            for line in await running.stack.lacking():
+                running.say(line)
         for placement in running.recording.placements[shown:]:
             shown += 1
             first = " (the first command)" if shown == 1 else ""

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,6 +108,19 @@ class Stack:
     async def get(self, service: Service, path: str) -> str:
         """Return a page of a service's telemetry, such as `/metrics`. Raises OSError."""
         return await asyncio.to_thread(_fetch, self._urls[service.name] + path)
+
+    async def lacking(self) -> list[str]:
+        """Return what each service that answers still waits for, in its own words."""
+        said = []
+        for name, url in self._urls.items():
+            try:
+                await asyncio.to_thread(_fetch, url + "/readyz")
+            except urllib.error.HTTPError as answer:
+                missing = json.loads(answer.read())["missing"]
+                said += [f"{name}: {reason}" for reason in missing.values()]
+            except OSError:
+                said.append(f"{name}: starting")
+        return said
 
     def _env(self, instance: str, **more: str) -> dict[str, str]:
         return {
