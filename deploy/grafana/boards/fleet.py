@@ -1,6 +1,7 @@
 """What each GPU does, what it holds, and what comes of it."""
 
-from deploy.grafana.phrases import NODES, busy, increase, rate, ratio
+from deploy.grafana.boards.loop import OUT_OF_MEMORY
+from deploy.grafana.phrases import NODES, busy, rate, ratio
 from deploy.grafana.vocabulary import (
     FREE,
     RED,
@@ -82,18 +83,7 @@ NOW = Row(
             "models.yaml.",
             kind="stat",
         ),
-        Panel(
-            "Out of memory",
-            "short",
-            (Query(increase("plimsoll_oom_total", window="$__range"), "in the time shown"),),
-            shows="Replicas killed by an allocation above capacity, in the time shown, on all "
-            "nodes. It is to be 0, always.",
-            formula="growth of the count over the time range of the board",
-            when_red="A model needs more memory than its entry in models.yaml says. Correct "
-            "`activation_bytes` or `request_bytes`, and register the model with `plimsoll init`.",
-            kind="stat",
-            red_above=1,
-        ),
+        OUT_OF_MEMORY,
         Panel(
             "Training",
             "cps",

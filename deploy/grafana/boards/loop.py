@@ -1,9 +1,23 @@
-"""What tells at a glance that the loop is closed; on the home, and on the scheduler's board."""
+"""What tells at a glance that all is well: figures on the home and on one other board."""
 
-from deploy.grafana.phrases import quantile, worst
+from deploy.grafana.phrases import increase, quantile, worst
 from deploy.grafana.vocabulary import GOOD, RED, Panel, Query, Word
 
 LOOP_S = 0.3
+
+OUT_OF_MEMORY = Panel(
+    "Out of memory",
+    "short",
+    (Query(increase("plimsoll_oom_total", window="$__range"), "in the time shown"),),
+    shows="Replicas killed by an allocation above their GPU's capacity, in the time shown. "
+    "It is to be 0, always.",
+    formula="growth of the count over the time range of the board",
+    when_red="A model needs more memory than its entry in models.yaml says. Find the GPU "
+    "by *Memory used* on *Fleet*, correct `activation_bytes` or `request_bytes`, "
+    "and register the model with `plimsoll init`.",
+    kind="stat",
+    red_above=1,
+)
 
 LEADERS = Panel(
     "Leaders",

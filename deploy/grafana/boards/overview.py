@@ -1,11 +1,10 @@
 """The home: is it well, what is asked, what carries it, what are the GPUs used for."""
 
-from deploy.grafana.boards.loop import LEADERS, LOOP_LATENCY
+from deploy.grafana.boards.loop import LEADERS, LOOP_LATENCY, OUT_OF_MEMORY
 from deploy.grafana.phrases import (
     MODELS,
     attainment,
     busy,
-    increase,
     quantile,
     rate,
     ratio,
@@ -94,19 +93,7 @@ WELL = Row(
             "free. What is charged to serving but not busy is loading or waits for company.",
             kind="stat",
         ),
-        Panel(
-            "Out of memory",
-            "short",
-            (Query(increase("plimsoll_oom_total", window="$__range"), "in the time shown"),),
-            shows="Replicas killed by an allocation above their GPU's capacity, in the time shown. "
-            "It is to be 0, always.",
-            formula="growth of the count over the time range of the board",
-            when_red="A model needs more memory than its entry in models.yaml says. Find the GPU "
-            "by *Memory used* on *Fleet*, correct `activation_bytes` or `request_bytes`, "
-            "and register the model with `plimsoll init`.",
-            kind="stat",
-            red_above=1,
-        ),
+        OUT_OF_MEMORY,
         LEADERS,
         LOOP_LATENCY,
     ),
