@@ -18,7 +18,7 @@ async def serve(settings: ExecutorSettings, context: Context) -> None:
     warmed = asyncio.ensure_future(asyncio.to_thread(warm))
     context.health.ready_when(
         "kernels",
-        lambda: None if warmed.done() else "the fleet's kernels are being compiled: once, some 30 s",
+        lambda: None if warmed.done() else "compiling the fleet's kernels: once, some 30 s",
         vital=False,  # slow on a busy machine, and no faster in a new process
     )
     await warmed

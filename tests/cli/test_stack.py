@@ -8,14 +8,14 @@ from libs.common.telemetry import Health, serve_http
 
 async def test_what_a_service_lacks_is_told_in_its_own_words(tmp_path: Path) -> None:
     health = Health(stuck_after_s=10)
-    said: list[str | None] = ["the fleet's kernels are being compiled"]
+    said: list[str | None] = ["compiling"]
     health.ready_when("kernels", lambda: said[0])
     health.check()
     stack = Stack("nowhere:9092", tmp_path, print)
     ready = f"http://127.0.0.1:{serve_http(health, '127.0.0.1', 0)}"
     stack._urls = {"executor": ready, "scheduler": "http://127.0.0.1:9"}
     assert await stack.lacking() == [
-        "executor: the fleet's kernels are being compiled",
+        "executor: compiling",
         "scheduler: starting",
     ]
     said[0] = None

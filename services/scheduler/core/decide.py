@@ -82,7 +82,7 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
         *(placed.targets, placed.moves, ids),
     )
     tables = _tables(state, after, replicas, seen)
-    figures = _figures(seen, demand, replicas, policy)
+    figures = _figures(seen, demand, replicas, limit, policy)
     return Decision(after, commands, tables, explanations(facts, policy), figures)
 
 
@@ -108,7 +108,7 @@ def _carried(state: State, seen: Observation, policy: Policy) -> State:
 def _place(
     state: State, seen: Observation, demand: Demand, replicas: Replicas, policy: Policy
 ) -> _Placed:
-    limit, capacity = _capacity(seen, replicas, policy)
+    limit, capacity = _capacity(seen, replicas, _memory_limit(seen, replicas), policy)
     nominal = nominal_capacity_rps(seen, policy)
     targets = targets_of(state, seen, demand, replicas, capacity, nominal, policy)
     leaving = drains(targets.target, seen, demand, replicas, limit, policy)[: policy.moves_max]
@@ -128,18 +128,22 @@ def _place(
     return _Placed(targets, target, (*leaving, *coming), short)
 
 
-def _capacity(seen: Observation, replicas: Replicas, policy: Policy) -> tuple[Ints, Floats]:
+def _capacity(
+    seen: Observation, replicas: Replicas, memory_limit: Ints, policy: Policy
+) -> tuple[Ints, Floats]:
     """Return the largest batch of each replica by memory and objective, and its rate with it."""
     objective_ms = np.append(seen.objective_ms, np.nan)[replicas.model]
     answer_ms = np.append(seen.answer_ms, np.nan)[replicas.model]
     budget_ms = policy.batch_margin * objective_ms
     within = full_batch(replicas.alpha_ms, replicas.beta_ms, budget_ms, answer_ms)
-    limit = np.minimum(_memory_limit(seen, replicas), within)
+    limit = np.minimum(memory_limit, within)
     return limit, capacity_rps(replicas.alpha_ms, replicas.beta_ms, limit)
 
 
-def _figures(seen: Observation, demand: Demand, replicas: Replicas, policy: Policy) -> Figures:
-    _, capacity = _capacity(seen, replicas, policy)
+def _figures(
+    seen: Observation, demand: Demand, replicas: Replicas, memory_limit: Ints, policy: Policy
+) -> Figures:
+    _, capacity = _capacity(seen, replicas, memory_limit, policy)
     serving = (replicas.stage == RESIDENT) & (replicas.model >= 0)
     models = replicas.model[serving]
     total_rps = np.bincount(models, weights=capacity[serving], minlength=len(seen.models))
