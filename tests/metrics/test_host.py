@@ -1,4 +1,5 @@
 import math
+import random
 from collections import namedtuple
 
 import psutil
@@ -18,6 +19,19 @@ def test_this_machine_makes_sense() -> None:
     assert math.isnan(first.network_bytes) or second.network_bytes >= first.network_bytes
     busy_s = host.disk_busy_s()
     assert math.isnan(busy_s) or busy_s >= 0
+
+
+def test_busy_time_never_falls_while_only_idle_time_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = namedtuple("times", "user system idle iowait guest")
+    rng = random.Random(1)
+    idle = 0.0
+    monkeypatch.setattr(psutil, "cpu_times", lambda: times(7089.31, 3600.33, idle, 12.07, 5.5))
+    host = PsutilHost()
+    readings = []
+    for _ in range(1000):
+        idle += round(rng.uniform(0, 5), 2)
+        readings.append(host.read().cpu_busy_s)
+    assert set(readings) == {7089.31 + 3600.33}
 
 
 def test_disk_time_is_that_of_the_busiest_disk_in_each_interval(
