@@ -24,8 +24,8 @@ class PsutilHost:
         network = psutil.net_io_counters(pernic=True)
         moved = [n.bytes_sent + n.bytes_recv for name, n in network.items() if name != LOOPBACK]
         return HostReading(
-            # A sum of what only grows never falls. All less the idle would, by a rounding error, and
-            # a counter that falls counts as begun anew.
+            # A sum of what only grows never falls. All less the idle would, by a rounding error,
+            # and a counter that falls counts as begun anew.
             cpu_busy_s=sum(s for name, s in cpu._asdict().items() if name not in IDLE),
             cpu_count=float(psutil.cpu_count() or math.nan),
             memory_used_bytes=float(memory.total - memory.available),
