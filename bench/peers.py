@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from bench.policies.autoscaler import Autoscaler, MakeScaler
+from bench.policies.autoscaler import Autoscaler, Scaler
 from bench.policies.clairvoyant import Clairvoyant
 from bench.policies.hpa import Hpa
 from bench.policies.kpa import Kpa
@@ -15,7 +15,7 @@ from libs.common.errors import SettingError
 
 MakePolicy = Callable[[Setting], Policy]
 
-SCALERS: Mapping[str, MakeScaler] = MappingProxyType({"hpa": Hpa, "kpa": Kpa})
+SCALERS: Mapping[str, type[Scaler]] = MappingProxyType({"hpa": Hpa, "kpa": Kpa})
 CORES: Mapping[str, MakePolicy] = MappingProxyType({"ours": Ours, "clairvoyant": Clairvoyant})
 # In the order of reports. `static` has a variant for each size, and the oracle is reckoned, not
 # run.
@@ -53,5 +53,6 @@ def make(variant: Variant, setting: Setting) -> Policy:
     if variant.policy == "static":
         return Static(setting, dict(variant.replicas))
     if variant.policy in SCALERS:
-        return Autoscaler(setting, SCALERS[variant.policy])
+        scaler = SCALERS[variant.policy]
+        return Autoscaler(setting, lambda case: scaler(case, scaler.variants[variant.variant]))
     return CORES[variant.policy](setting)

@@ -6,14 +6,28 @@ load balancer is better at this), batches no larger than two of which in a row m
 """
 
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from bench.full import Full
 from bench.places import Places
 from bench.policies.policy import Setting, Stopwatch
 from libs.common.messages import ModelSpec
 from libs.fleet.model import FleetModel, ReplicaView
+
+Floats = npt.NDArray[np.float64]
+
+
+class Engine(NamedTuple):
+    """What a scrape says of one replica that serves."""
+
+    running: int
+    waiting: int  # requests that it holds and that do not run yet
+    kv_share: float = 0.0  # of its KV cache that is taken; 0 of a batch model
+    prefill_tokens: int = 0  # of the prompts that it holds, not computed yet
 
 
 class Sample(NamedTuple):
@@ -24,23 +38,15 @@ class Sample(NamedTuple):
     in_flight: int  # running
     arrivals: int  # since the start
     ready: int  # replicas that serve
-
-
-class Scaler(Protocol):
-    """The rule of one autoscaler for one model. Times are ms; its class says how it samples."""
-
-    scrape_every_ms: float
-    scrape_at_ms: float  # of the first scrape: where in the period it lies
-    delay_ms: float  # from the scrape until the rule can see it
-    decide_every_ms: float
-
-    def see(self, sample: Sample) -> None:
-        """Take in a sample, at the time it can be seen."""
-        ...
-
-    def desired(self, now_ms: float, replicas: int, ready: int) -> int:
-        """Return the number of replicas wanted; `replicas` are there, of which `ready` serve."""
-        ...
+    ended: int = 0  # requests served since the start, and their tokens, each a sum
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    # Of requests served, by latency / objective (LLMs: time to first token), in the router's log
+    # buckets, since the start; see `libs.common.series.LATENCY_RATIO_EDGES`.
+    ratios: tuple[int, ...] = ()
+    iterations: int = 0  # of an LLM's engines, since the start, and how long they took together
+    iterations_ms: float = 0.0
+    engines: tuple[Engine, ...] = ()
 
 
 class Bounds(NamedTuple):
@@ -54,7 +60,41 @@ class Bounds(NamedTuple):
         return min(max(wanted, self.low), self.high)
 
 
-MakeScaler = Callable[[Full, Bounds], Scaler]
+class Case(NamedTuple):
+    """What the operator of a scaler knows of the model before a run."""
+
+    spec: ModelSpec
+    full: Full  # one replica at its limit, as a load test would show
+    bounds: Bounds
+    past_rps: Floats = np.zeros(0)  # arrivals of the days before, a mean a minute, oldest first
+
+
+class Scaler(Protocol):
+    """The rule of one autoscaler for one model. Times are ms; its class says how it samples.
+
+    What an operator may set is a NamedTuple, whose defaults are the peer's own.
+    """
+
+    variants: ClassVar[Mapping[str, Any]]  # settings by the variant's name; "default" is the first
+    tried: ClassVar[Sequence[Any]]  # the settings, at most 30, of which tuning takes the best
+
+    scrape_every_ms: float
+    scrape_at_ms: float  # of the first scrape: where in the period it lies
+    delay_ms: float  # from the scrape until the rule can see it
+    decide_every_ms: float
+
+    def __init__(self, case: Case, setting: Any) -> None: ...
+
+    def see(self, sample: Sample) -> None:
+        """Take in a sample, at the time it can be seen."""
+        ...
+
+    def desired(self, now_ms: float, replicas: int, ready: int) -> int:
+        """Return the number of replicas wanted; `replicas` are there, of which `ready` serve."""
+        ...
+
+
+MakeScaler = Callable[[Case], Scaler]
 
 
 class Autoscaler:
@@ -64,10 +104,7 @@ class Autoscaler:
         self.decide_us: list[float] = []
         self._full = setting.full
         self._specs = {spec.name: spec for spec in setting.scenario.models}
-        self._scalers = {
-            name: make(setting.full[name], bounds_of(spec, setting))
-            for name, spec in self._specs.items()
-        }
+        self._scalers = {name: make(case_of(spec, setting)) for name, spec in self._specs.items()}
         first = next(iter(self._scalers.values()))
         self._every_ms = (first.scrape_every_ms, first.decide_every_ms)
         self._delay_ms = first.delay_ms
@@ -88,7 +125,7 @@ class Autoscaler:
         """Scrape, deliver and decide: whatever is due now, in this order."""
         now_ms = fleet.now_ms
         if self._scrape_ms <= now_ms:
-            self._coming.append((now_ms + self._delay_ms, _scrape(fleet, list(self._specs))))
+            self._coming.append((now_ms + self._delay_ms, scrape(fleet, list(self._specs))))
             self._scrape_ms += self._every_ms[0]
         while self._coming and self._coming[0][0] <= now_ms:
             for name, sample in self._coming.popleft()[1].items():
@@ -111,14 +148,15 @@ class Autoscaler:
         scale(fleet, self._places, spec, there, wanted, self._full)
 
 
-def bounds_of(spec: ModelSpec, setting: Setting) -> Bounds:
-    """Return the model's bounds, and the fleet's where the model names none."""
+def case_of(spec: ModelSpec, setting: Setting) -> Case:
+    """Return what is known of a model; its bounds, and the fleet's where it names none."""
     groups = sum(
         node.count * (node.gpus // spec.gpus)
         for node in setting.scenario.fleet.nodes
         if node.device_type in spec.law
     )
-    return Bounds(spec.replicas_min, min(spec.replicas_max, groups))
+    bounds = Bounds(spec.replicas_min, min(spec.replicas_max, groups))
+    return Case(spec, setting.full[spec.name], bounds)
 
 
 def staying(fleet: FleetModel, model: str) -> list[ReplicaView]:
@@ -154,15 +192,31 @@ def configure(fleet: FleetModel, replica: str, full: dict[str, Full]) -> None:
         fleet.set_batch(replica, full[model].batch, 0.0, 1.0)
 
 
-def _scrape(fleet: FleetModel, models: list[str]) -> dict[str, Sample]:
-    table = fleet.models
-    return {
-        name: Sample(
+def scrape(fleet: FleetModel, models: Sequence[str]) -> dict[str, Sample]:
+    """Return what a scrape at this moment shows, by model."""
+    table, laws = fleet.models, fleet.laws
+    found = {}
+    for m, name in enumerate(models):
+        llm = fleet.specs[m].kind == "llm"
+        serving = [r for r in fleet.replicas_of(name) if r.state == "resident"]
+        found[name] = Sample(
             fleet.now_ms,
             int(table["queue"][m]),
             int(table["in_flight"][m]),
             int(table["arrivals"][m]),
-            sum(replica.state == "resident" for replica in fleet.replicas_of(name)),
+            len(serving),
+            int(table["ok"][m] + table["late"][m]),
+            int(table["prompt_tokens"][m]),
+            int(table["output_tokens"][m]),
+            tuple((fleet.ttft_ratio if llm else fleet.latency_ratio)[m].tolist()),
+            int(laws["iterations"][m].sum()),
+            float(laws["iteration_ms"][m].sum()),
+            tuple(map(_engine, serving)),
         )
-        for m, name in enumerate(models)
-    }
+    return found
+
+
+def _engine(replica: ReplicaView) -> Engine:
+    kv_share = replica.kv_tokens_used / max(1, replica.kv_tokens)
+    running = replica.held - replica.waiting
+    return Engine(running, replica.waiting, kv_share, replica.prefill_tokens)

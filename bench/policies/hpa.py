@@ -9,30 +9,42 @@ Metrics are scraped each 15 s, and what a sync sees is 20 s old, so that a chang
 """
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from math import ceil
+from types import MappingProxyType
+from typing import ClassVar, NamedTuple
 
-from bench.full import Full
-from bench.policies.autoscaler import Bounds, Sample
+from bench.policies.autoscaler import Case, Sample
 
-UTIL_TARGET = 0.8  # of a replica's highest rate; the target of the default metric, CPU
 TOLERANCE = 0.1
 STABILISATION_MS = 300_000.0
 
 
+class HpaSetting(NamedTuple):
+    """What an operator sets."""
+
+    util_target: float = 0.8  # of a replica's highest rate; the target of the default metric, CPU
+
+
 class Hpa:
     """The rule for one model."""
+
+    variants: ClassVar[Mapping[str, HpaSetting]] = MappingProxyType({"default": HpaSetting()})
+    tried: ClassVar[Sequence[HpaSetting]] = tuple(
+        HpaSetting(util) for util in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    )
 
     scrape_every_ms = 15_000.0
     scrape_at_ms = 10_000.0
     delay_ms = 10_000.0
     decide_every_ms = 15_000.0
 
-    def __init__(self, full: Full, bounds: Bounds, util_target: float = UTIL_TARGET) -> None:
-        self._concurrency_target = full.held_at(util_target)
+    def __init__(self, case: Case, setting: HpaSetting = HpaSetting()) -> None:  # noqa: B008 - immutable
+        self._concurrency_target = case.full.held_at(setting.util_target)
         # As many may wait as may run; a concurrency metric alone would miss those not yet given
         # out.
-        self._queue_target = full.held_at(util_target)
-        self._bounds = bounds
+        self._queue_target = self._concurrency_target
+        self._bounds = case.bounds
         self._seen: Sample | None = None
         self._recommended: deque[tuple[float, int]] = deque()
 

@@ -8,29 +8,41 @@ time.
 """
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from math import ceil, floor
+from types import MappingProxyType
+from typing import ClassVar, NamedTuple
 
-from bench.full import Full
-from bench.policies.autoscaler import Bounds, Sample
+from bench.policies.autoscaler import Case, Sample
 
-UTIL_TARGET = 0.7  # container-concurrency-target-percentage
 STABLE_MS = 60_000.0
 PANIC_MS = 6_000.0
 PANIC_THRESHOLD = 2.0
 MAX_UP, MAX_DOWN = 1000.0, 2.0
 
 
+class KpaSetting(NamedTuple):
+    """What an operator sets."""
+
+    util_target: float = 0.7  # container-concurrency-target-percentage
+
+
 class Kpa:
     """The rule for one model."""
+
+    variants: ClassVar[Mapping[str, KpaSetting]] = MappingProxyType({"default": KpaSetting()})
+    tried: ClassVar[Sequence[KpaSetting]] = tuple(
+        KpaSetting(util) for util in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    )
 
     scrape_every_ms = 1_000.0
     scrape_at_ms = 1_000.0
     delay_ms = 500.0  # collected in the second that follows, in the mean in its middle
     decide_every_ms = 2_000.0
 
-    def __init__(self, full: Full, bounds: Bounds, util_target: float = UTIL_TARGET) -> None:
-        self._target = full.held_at(util_target)
-        self._bounds = bounds
+    def __init__(self, case: Case, setting: KpaSetting = KpaSetting()) -> None:  # noqa: B008 - immutable
+        self._target = case.full.held_at(setting.util_target)
+        self._bounds = case.bounds
         self._samples: deque[Sample] = deque()
         self._panic_since_ms: float | None = None
         self._panic_most = 0

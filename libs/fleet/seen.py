@@ -83,6 +83,7 @@ class Seen(State):
             # The token that a sequence decodes next has its place only once it is being computed.
             int(record["context"] + record["reserved"] - record["decoding"]),
             int(record["kv_tokens"]),
+            int(record["pending"]),
         )
 
     @property

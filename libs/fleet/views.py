@@ -56,6 +56,7 @@ class ReplicaView(NamedTuple):
     ordered_ms: float
     kv_tokens_used: int
     kv_tokens: int
+    prefill_tokens: int  # of the prompts that it holds, not computed yet
 
     @property
     def awake(self) -> bool:

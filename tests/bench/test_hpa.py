@@ -2,13 +2,11 @@
 
 import pytest
 
-from bench.full import Full
-from bench.policies.autoscaler import Bounds, Sample
-from bench.policies.hpa import Hpa, of_pods, of_total
+from bench.policies.autoscaler import Sample
+from bench.policies.hpa import Hpa, HpaSetting, of_pods, of_total
+from tests.bench.cases import a_case
 
 S = 1000.0
-# Holds 10 requests at its highest rate: 10 requests/s of 1 s each.
-FULL = Full(10.0, 10, 1000.0, 0.0, True)
 
 
 def a_sample(at_s: float, in_flight: int, queue: int = 0, ready: int = 2) -> Sample:
@@ -52,11 +50,11 @@ def test_an_external_metric_asks_for_a_target_each(
 
 
 def test_without_a_metric_nothing_moves() -> None:
-    assert Hpa(FULL, Bounds(1, 50)).desired(15 * S, 3, 3) == 3
+    assert Hpa(a_case(1, 50)).desired(15 * S, 3, 3) == 3
 
 
 def test_the_larger_of_both_metrics_counts() -> None:
-    hpa = Hpa(FULL, Bounds(1, 50), util_target=1.0)
+    hpa = Hpa(a_case(1, 50), HpaSetting(util_target=1.0))
     hpa.see(a_sample(10, in_flight=20, queue=0))
     assert hpa.desired(30 * S, 2, 2) == 2
     # 20 run and 20 wait: 40 / 10 over two is ratio 2, so 4; the queue alone asks for 2.
@@ -65,7 +63,7 @@ def test_the_larger_of_both_metrics_counts() -> None:
 
 
 def test_one_sync_at_most_doubles_or_takes_four() -> None:
-    hpa = Hpa(FULL, Bounds(1, 50), util_target=1.0)
+    hpa = Hpa(a_case(1, 50), HpaSetting(util_target=1.0))
     hpa.see(a_sample(10, in_flight=300, ready=1))
     assert hpa.desired(30 * S, 1, 1) == 4
     assert hpa.desired(45 * S, 4, 4) == 8
@@ -73,7 +71,7 @@ def test_one_sync_at_most_doubles_or_takes_four() -> None:
 
 
 def test_fewer_are_taken_only_after_300_s_of_wanting_fewer() -> None:
-    hpa = Hpa(FULL, Bounds(1, 50), util_target=1.0)
+    hpa = Hpa(a_case(1, 50), HpaSetting(util_target=1.0))
     hpa.see(a_sample(10, in_flight=80))
     assert hpa.desired(0.0, 4, 4) == 8
     hpa.see(a_sample(20, in_flight=10))
@@ -82,7 +80,7 @@ def test_fewer_are_taken_only_after_300_s_of_wanting_fewer() -> None:
 
 
 def test_a_new_autoscaler_keeps_what_it_finds_for_300_s() -> None:
-    hpa = Hpa(FULL, Bounds(1, 50), util_target=1.0)
+    hpa = Hpa(a_case(1, 50), HpaSetting(util_target=1.0))
     hpa.see(a_sample(10, in_flight=10))
     assert hpa.desired(30 * S, 6, 6) == 6
     assert hpa.desired(330 * S, 6, 6) == 6
@@ -90,9 +88,9 @@ def test_a_new_autoscaler_keeps_what_it_finds_for_300_s() -> None:
 
 
 def test_the_bounds_hold() -> None:
-    hpa = Hpa(FULL, Bounds(2, 5), util_target=1.0)
+    hpa = Hpa(a_case(2, 5), HpaSetting(util_target=1.0))
     hpa.see(a_sample(10, in_flight=900))
     assert hpa.desired(30 * S, 4, 4) == 5
-    low = Hpa(FULL, Bounds(2, 5), util_target=1.0)
+    low = Hpa(a_case(2, 5), HpaSetting(util_target=1.0))
     low.see(a_sample(10, in_flight=0))
     assert low.desired(30 * S, 2, 2) == 2

@@ -1,17 +1,15 @@
 """KPA by hand, from knative pkg/autoscaler/scaling/autoscaler.go and multiscaler.go."""
 
-from bench.full import Full
-from bench.policies.autoscaler import Bounds, Sample
-from bench.policies.kpa import Kpa
+from bench.policies.autoscaler import Sample
+from bench.policies.kpa import Kpa, KpaSetting
+from tests.bench.cases import a_case
 
 S = 1000.0
-# Holds 10 requests at its highest rate: 10 requests/s of 1 s each.
-FULL = Full(10.0, 10, 1000.0, 0.0, True)
 
 
 def a_kpa(low: int = 0, high: int = 500) -> Kpa:
     """The target is 10 requests for each replica."""
-    return Kpa(FULL, Bounds(low, high), util_target=1.0)
+    return Kpa(a_case(low, high), KpaSetting(util_target=1.0))
 
 
 def feed(kpa: Kpa, from_s: int, to_s: int, held: int) -> None:

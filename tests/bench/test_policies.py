@@ -6,7 +6,7 @@ import pytest
 from bench.full import full_replica
 from bench.load import load_of
 from bench.places import Places, place_of
-from bench.policies.autoscaler import Autoscaler, Bounds, Sample, bounds_of, scale, staying
+from bench.policies.autoscaler import Autoscaler, Bounds, Sample, case_of, scale, staying
 from bench.policies.clairvoyant import Clairvoyant
 from bench.policies.ours import EPOCH_MS, Ours
 from bench.policies.policy import NEVER_MS, Setting
@@ -105,9 +105,9 @@ def test_a_rule_decides_on_its_beat_and_sees_samples_after_their_delay(setting: 
 
 def test_the_fleet_and_the_model_bound_a_scaler(setting: Setting) -> None:
     spec = TINY.models[0]
-    assert bounds_of(spec, setting) == Bounds(1, 8)
-    assert bounds_of(spec.model_copy(update={"gpus": 4}), setting) == Bounds(1, 2)
-    assert bounds_of(spec.model_copy(update={"replicas_max": 3}), setting) == Bounds(1, 3)
+    assert case_of(spec, setting).bounds == Bounds(1, 8)
+    assert case_of(spec.model_copy(update={"gpus": 4}), setting).bounds == Bounds(1, 2)
+    assert case_of(spec.model_copy(update={"replicas_max": 3}), setting).bounds == Bounds(1, 3)
 
 
 def play(policy: Ours, fleet: FleetModel, until_ms: float) -> None:
