@@ -88,9 +88,8 @@ def _may_host(w: World, g: int, job: int) -> bool:
     gpu = gpus(w)[g]
     node = nodes(w)[gpu.node]
     runs = not gpu.down and not node.cordoned and node.started_ms <= w.now_ms
-    return (
-        runs and gpu.part < 0 and has_room_for(w, g, jobs(w)[job].memory) and gives_way(w, g, job)
-    )
+    idle = gpu.part < 0 and gpu.requests == 0
+    return runs and idle and has_room_for(w, g, jobs(w)[job].memory) and gives_way(w, g, job)
 
 
 @kernel
@@ -164,9 +163,52 @@ def train(w: World, g: int) -> None:
     if not room:
         evict(w, p)  # batches have grown: go now, while nobody waits for it
     elif free and in_time and from_ms <= w.now_ms:
+        part.blocked_ms = -1.0
         _start_step(w, p)
-    elif from_ms > w.now_ms and from_ms < NEVER_MS:
+    elif free and in_time and from_ms < NEVER_MS:
         look_at(w, g, from_ms)
+    else:
+        _give_up(w, g, p)
+
+
+@kernel
+def _give_up(w: World, g: int, p: int) -> None:
+    """Let a part go that has kept this GPU idle for as long as its going costs.
+
+    Its steps are too long for those who may be served here, or another GPU of its gang serves; and
+    another job could step. Whether that lasts nobody knows, but who waits for as long as the change
+    costs pays at most twice what the best choice would have (ski rental: Karlin, Manasse, Rudolph
+    and Sleator, "Competitive snoopy caching", 1988).
+    """
+    part = parts(w)[p]
+    if not _other_may_step(w, g, part.job):
+        return
+    if part.blocked_ms < 0.0:
+        part.blocked_ms = w.now_ms
+    until_ms = part.blocked_ms + jobs(w)[part.job].checkpoint_ms + jobs(w)[part.job].restore_ms
+    if until_ms <= w.now_ms:
+        evict(w, p)
+    else:
+        look_at(w, g, until_ms)
+
+
+@kernel
+def _other_may_step(w: World, g: int, but: int) -> bool:
+    """Whether a job of single GPUs, `but` one, could step on this GPU now."""
+    gpu = gpus(w)[g]
+    if gpu.run != IDLE or gpu.requests > 0:
+        return False
+    for job in range(len(jobs(w))):
+        if (
+            job != but
+            and jobs(w)[job].gpus == 1
+            and jobs(w)[job].steps_left > 0
+            and step_ms(w)[job, gpu.device_type] > 0.0
+            and has_room_for(w, g, jobs(w)[job].memory)
+            and gives_way(w, g, job)
+        ):
+            return True
+    return False
 
 
 @kernel
