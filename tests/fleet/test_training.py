@@ -101,6 +101,25 @@ def test_a_job_that_may_not_step_goes_after_as_long_as_its_going_costs() -> None
     assert fleet.jobs["steps_kept"][1] > 100
 
 
+def test_of_the_backlog_goes_first_what_gives_way_to_all_who_are_resident() -> None:
+    backlog = (job("long", step_ms=200, steps=10), job("short", step_ms=50, steps=10))
+    fleet = fleet_of(spec(gpus=1, training=backlog), model(objective_ms=230))
+    fleet.set_batch(fleet.place("m", "n-0", [0]), 1, 0, 1.0)
+    fleet.set_concurrency("m@n-0:0", 0)
+    fleet.advance(10 * 50)  # short ones first, though long ones stand before them
+    assert fleet.jobs["steps_kept"].tolist() == [0, 10]
+    fleet.advance(10 * 50 + 10 * 200)  # better that than nothing
+    assert fleet.jobs["steps_kept"].tolist() == [10, 10]
+
+
+def test_a_standby_that_asks_for_no_share_costs_no_training() -> None:
+    fleet = fleet_of(spec(gpus=1, training=(job(step_ms=50),)), model())
+    fleet.set_batch(fleet.place("m", "n-0", [0]), 1, 0, serving_share=0.0)
+    fleet.set_concurrency("m@n-0:0", 4)
+    fleet.advance(1000)
+    assert fleet.jobs["steps_kept"][0] == 20
+
+
 def test_a_gang_goes_where_one_of_its_gpus_serves_on_and_others_could_step() -> None:
     backlog = (
         job("gang", step_ms=100, gpus=2, checkpoint_s=1, restore_s=1),
