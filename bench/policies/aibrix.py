@@ -1,0 +1,112 @@
+"""AIBrix' APA: the mean of a metric of the pods over 180 s against its target.
+
+Rules as in vllm-project/aibrix, pkg/controller/podautoscaler/algorithm/apa.go, autoscaler.go (pods
+that are pending) and podautoscaler_controller.go (the cooldown): reconciled each 10 s, tolerance
+0.1, at most twice as many and at least half as many at a time. What it calls a cooldown takes the
+smallest wish of 300 s before it shrinks, where HPA takes the largest: nothing is damped, and
+what was enough minutes ago comes back at once. `default` does as coded; `mended` takes the largest.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from math import ceil, floor
+from types import MappingProxyType
+from typing import ClassVar, NamedTuple
+
+from bench.policies.autoscaler import Case, Sample
+
+TOLERANCE = 0.1
+MAX_UP, MAX_DOWN = 2.0, 2.0
+
+
+class AibrixSetting(NamedTuple):
+    """What an operator sets. There is no default target: it is as HPA's, from a load test."""
+
+    util_target: float = 0.8  # what a replica holds at this part of its highest rate
+    # Of an LLM, instead of that: the part of its KV cache that is taken, as in AIBrix' samples.
+    kv_target: float | None = None
+    mended: bool = False
+    window_ms: float = 180_000.0
+    cooldown_down_ms: float = 300_000.0
+
+
+_MENDED = AibrixSetting(mended=True)
+
+
+class Aibrix:
+    """The rule for one model."""
+
+    variants: ClassVar[Mapping[str, AibrixSetting]] = MappingProxyType(
+        {"default": AibrixSetting(), "mended": _MENDED}
+    )
+    tried: ClassVar[Sequence[AibrixSetting]] = (
+        *(
+            setting._replace(util_target=util)
+            for setting in (AibrixSetting(), _MENDED, _MENDED._replace(window_ms=30_000.0))
+            for util in (0.4, 0.5, 0.6, 0.7, 0.8)
+        ),
+        *(AibrixSetting(util, window_ms=30_000.0) for util in (0.4, 0.5, 0.6, 0.7, 0.8)),
+        *(_MENDED._replace(util_target=util, window_ms=10_000.0) for util in (0.4, 0.5, 0.6, 0.7)),
+        *(_MENDED._replace(kv_target=kv, window_ms=30_000.0) for kv in (0.1, 0.2, 0.3, 0.5)),
+    )
+
+    scrape_every_ms = 10_000.0
+    scrape_at_ms = 10_000.0
+    delay_ms = 0.0  # the pods are asked when reconciling
+    decide_every_ms = 10_000.0
+
+    def __init__(self, case: Case, setting: AibrixSetting = AibrixSetting()) -> None:  # noqa: B008 - immutable
+        self._by_kv = setting.kv_target is not None and case.spec.kind == "llm"
+        held = case.full.held_at(setting.util_target)
+        self._target = (self._by_kv and setting.kv_target) or held
+        self._setting = setting
+        self._bounds = case.bounds
+        self._seen: deque[tuple[float, float]] = deque()
+        self._wished: deque[tuple[float, int]] = deque()
+
+    def see(self, sample: Sample) -> None:
+        """Keep the mean over the pods that answer; none answers, nothing is kept."""
+        if sample.ready:
+            by_kv = sum(engine.kv_share for engine in sample.engines)
+            total = by_kv if self._by_kv else sample.queue + sample.in_flight
+            self._seen.append((sample.at_ms, total / sample.ready))
+
+    def desired(self, now_ms: float, replicas: int, ready: int) -> int:
+        """Return the number of replicas wanted; without a metric or a replica, what there is."""
+        while self._seen and self._seen[0][0] <= now_ms - self._setting.window_ms:
+            self._seen.popleft()
+        if not self._seen or replicas == 0:
+            return replicas
+        ratio = sum(value for _, value in self._seen) / len(self._seen) / self._target
+        wish = max(1, self._bounds.clip(_apa(ratio, replicas)))  # never to zero by default
+        return self._cooled(now_ms, _guarded(wish, ratio, replicas, ready), replicas)
+
+    def _cooled(self, now_ms: float, wish: int, replicas: int) -> int:
+        """Return the wish after the cooldown; that of growing is 0 s, the newest wish alone."""
+        if self._setting.mended and not self._wished:
+            self._wished.append((now_ms, replicas))  # as HPA, what is found counts as wished
+        self._wished.append((now_ms, wish))
+        begin_ms = now_ms - self._setting.cooldown_down_ms
+        while self._wished[0][0] <= begin_ms and len(self._wished) > 1:
+            self._wished.popleft()
+        if wish >= replicas:
+            return wish
+        wishes = [count for _, count in self._wished]
+        return min(replicas, max(wishes)) if self._setting.mended else min(wishes)
+
+
+def _apa(ratio: float, replicas: int) -> int:
+    if ratio > 1 + TOLERANCE:
+        return min(ceil(replicas * ratio - 1e-9), ceil(MAX_UP * replicas))
+    if ratio < 1 - TOLERANCE:
+        return max(ceil(replicas * ratio - 1e-9), floor(replicas / MAX_DOWN))
+    return replicas
+
+
+def _guarded(wish: int, ratio: float, replicas: int, ready: int) -> int:
+    """Return the wish as pods that are pending change it: idle if it grows, else at the target."""
+    if ready == replicas or wish == replicas:
+        return wish
+    if wish > replicas:
+        return min(wish, max(replicas, ceil(ratio * ready - 1e-9)))
+    return max(wish, min(replicas, ceil(ratio * ready + replicas - ready - 1e-9)))
