@@ -31,6 +31,7 @@ class AibrixSetting(NamedTuple):
 
 
 _MENDED = AibrixSetting(mended=True)
+_AT_ONCE = AibrixSetting(window_ms=60_000.0, cooldown_down_ms=0.0)
 
 
 class Aibrix:
@@ -42,12 +43,15 @@ class Aibrix:
     tried: ClassVar[Sequence[AibrixSetting]] = (
         *(
             setting._replace(util_target=util)
-            for setting in (AibrixSetting(), _MENDED, _MENDED._replace(window_ms=30_000.0))
-            for util in (0.4, 0.5, 0.6, 0.7, 0.8)
+            for setting in (
+                AibrixSetting(),
+                _AT_ONCE,
+                _MENDED,
+                _MENDED._replace(window_ms=30_000.0),
+            )
+            for util in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
         ),
-        *(AibrixSetting(util, window_ms=30_000.0) for util in (0.4, 0.5, 0.6, 0.7, 0.8)),
-        *(_MENDED._replace(util_target=util, window_ms=10_000.0) for util in (0.4, 0.5, 0.6, 0.7)),
-        *(_MENDED._replace(kv_target=kv, window_ms=30_000.0) for kv in (0.1, 0.2, 0.3, 0.5)),
+        *(_MENDED._replace(kv_target=kv, window_ms=30_000.0) for kv in (0.1, 0.2, 0.3, 0.4, 0.5)),
     )
 
     scrape_every_ms = 10_000.0
@@ -56,9 +60,8 @@ class Aibrix:
     decide_every_ms = 10_000.0
 
     def __init__(self, case: Case, setting: AibrixSetting = AibrixSetting()) -> None:  # noqa: B008 - immutable
-        self._by_kv = setting.kv_target is not None and case.spec.kind == "llm"
-        held = case.full.held_at(setting.util_target)
-        self._target = (self._by_kv and setting.kv_target) or held
+        self._kv_target = setting.kv_target if case.spec.kind == "llm" else None
+        self._target = self._kv_target or case.full.held_at(setting.util_target)
         self._setting = setting
         self._bounds = case.bounds
         self._seen: deque[tuple[float, float]] = deque()
@@ -67,8 +70,9 @@ class Aibrix:
     def see(self, sample: Sample) -> None:
         """Keep the mean over the pods that answer; none answers, nothing is kept."""
         if sample.ready:
-            by_kv = sum(engine.kv_share for engine in sample.engines)
-            total = by_kv if self._by_kv else sample.queue + sample.in_flight
+            total: float = sample.queue + sample.in_flight
+            if self._kv_target:
+                total = sum(engine.kv_share for engine in sample.engines)
             self._seen.append((sample.at_ms, total / sample.ready))
 
     def desired(self, now_ms: float, replicas: int, ready: int) -> int:

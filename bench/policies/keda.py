@@ -36,7 +36,7 @@ class Keda:
         *(KedaSetting(lag) for lag in (2.0, 5.0, 10.0, 20.0, 40.0)),
         *(
             KedaSetting(util_target=util, stabilisation_ms=window_ms)
-            for window_ms in (300_000.0, 60_000.0, 0.0)
+            for window_ms in (300_000.0, 120_000.0, 600_000.0)
             for util in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
         ),
     )
