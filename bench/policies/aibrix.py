@@ -23,15 +23,15 @@ class AibrixSetting(NamedTuple):
     """What an operator sets. There is no default target: it is as HPA's, from a load test."""
 
     util_target: float = 0.8  # what a replica holds at this part of its highest rate
-    # Of an LLM, instead of that: the part of its KV cache that is taken, as in AIBrix' samples.
-    kv_target: float | None = None
+    kv_target: float | None = None  # of an LLM, instead: the part of its KV cache that is taken
     mended: bool = False
     window_ms: float = 180_000.0
     cooldown_down_ms: float = 300_000.0
 
 
-_MENDED = AibrixSetting(mended=True)
 _AT_ONCE = AibrixSetting(window_ms=60_000.0, cooldown_down_ms=0.0)
+_MENDED, _QUICK = AibrixSetting(mended=True), AibrixSetting(mended=True, window_ms=30_000.0)
+_UTILS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 class Aibrix:
@@ -41,17 +41,9 @@ class Aibrix:
         {"default": AibrixSetting(), "mended": _MENDED}
     )
     tried: ClassVar[Sequence[AibrixSetting]] = (
-        *(
-            setting._replace(util_target=util)
-            for setting in (
-                AibrixSetting(),
-                _AT_ONCE,
-                _MENDED,
-                _MENDED._replace(window_ms=30_000.0),
-            )
-            for util in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-        ),
-        *(_MENDED._replace(kv_target=kv, window_ms=30_000.0) for kv in (0.1, 0.2, 0.3, 0.4, 0.5)),
+        *(AibrixSetting(util) for util in _UTILS),
+        *(rule._replace(util_target=u) for rule in (_AT_ONCE, _MENDED, _QUICK) for u in _UTILS),
+        *(_QUICK._replace(kv_target=kv) for kv in (0.1, 0.2, 0.3, 0.4, 0.5)),
     )
 
     scrape_every_ms = 10_000.0
@@ -62,8 +54,7 @@ class Aibrix:
     def __init__(self, case: Case, setting: AibrixSetting = AibrixSetting()) -> None:  # noqa: B008 - immutable
         self._kv_target = setting.kv_target if case.spec.kind == "llm" else None
         self._target = self._kv_target or case.full.held_at(setting.util_target)
-        self._setting = setting
-        self._bounds = case.bounds
+        self._setting, self._bounds = setting, case.bounds
         self._seen: deque[tuple[float, float]] = deque()
         self._wished: deque[tuple[float, int]] = deque()
 
@@ -87,16 +78,16 @@ class Aibrix:
 
     def _cooled(self, now_ms: float, wish: int, replicas: int) -> int:
         """Return the wish after the cooldown; that of growing is 0 s, the newest wish alone."""
-        if self._setting.mended and not self._wished:
+        mended, begin_ms = self._setting.mended, now_ms - self._setting.cooldown_down_ms
+        if mended and not self._wished:
             self._wished.append((now_ms, replicas))  # as HPA, what is found counts as wished
         self._wished.append((now_ms, wish))
-        begin_ms = now_ms - self._setting.cooldown_down_ms
         while self._wished[0][0] <= begin_ms and len(self._wished) > 1:
             self._wished.popleft()
+        wishes = [count for _, count in self._wished]
         if wish >= replicas:
             return wish
-        wishes = [count for _, count in self._wished]
-        return min(replicas, max(wishes)) if self._setting.mended else min(wishes)
+        return min(replicas, max(wishes)) if mended else min(wishes)
 
 
 def _apa(ratio: float, replicas: int) -> int:

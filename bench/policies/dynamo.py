@@ -1,10 +1,10 @@
 """NVIDIA Dynamo's planner, the new one, over engines that do prompts and answers alike.
 
-Rules as in ai-dynamo/dynamo, components/src/dynamo/planner/core/throughput_scaling.py,
-load_scaling.py and config/planner_config.py. As it comes, its target is `throughput`: each 5 s one replica more or
-fewer, by how full the KV caches are; no objective is looked at, and the slow loop is off. With the
-target `sla` a loop of 180 s foresees the rate, and what that takes is the least that the loop of
-5 s may choose, which goes by the times that it estimates. Nothing moves while a move is under way.
+Rules as in ai-dynamo/dynamo, components/src/dynamo/planner/core/{load,throughput}_scaling.py and
+config/planner_config.py. As it comes, its target is `throughput`: each 5 s one replica more or
+fewer, by how full the KV caches are; no objective counts, and the slow loop is off. With the target
+`sla` a loop of 180 s foresees the rate, and what that takes is the least that the loop of 5 s may
+choose, which goes by the times that it estimates. Nothing moves while a move is under way.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ class Dynamo:
     decide_every_ms = 5_000.0
 
     def __init__(self, case: Case, setting: DynamoSetting = DynamoSetting()) -> None:  # noqa: B008 - immutable
-        self._case, self._setting = case, setting
+        self._bounds, self._setting = case.bounds, setting
         self._load = LoadLoop(case, setting.sla_share, setting.sensitivity)
         self._rates = LocalTrend()
         minutes = int(setting.throughput_every_ms / MINUTE_MS)
@@ -84,14 +84,14 @@ class Dynamo:
         if slow:
             self._foresee(self._seen)
         if replicas != ready or len(self._seen.engines) != ready or not replicas:
-            return max(replicas, self._case.bounds.low, 1)
+            return max(replicas, self._bounds.low, 1)
         if sla and not self._setting.load_loop:
             wanted = self._floor if slow else replicas
         else:
             step = self._load.by_times() if sla else self._load.by_fill(self._setting.target)
             wanted = max(replicas + step, self._floor)
         wanted = min(max(wanted, replicas - STEP_MOST), replicas + STEP_MOST)
-        return max(1, self._case.bounds.clip(wanted))
+        return max(1, self._bounds.clip(wanted))
 
     def _foresee(self, seen: Sample) -> None:
         """Set the floor: the rate foreseen over what one engine carries."""

@@ -22,8 +22,7 @@ class KedaSetting(NamedTuple):
     """What an operator sets."""
 
     lag_threshold: float = 10.0  # requests for each replica
-    # Instead of that number: what a replica holds at this part of its highest rate.
-    util_target: float | None = None
+    util_target: float | None = None  # instead: what it holds at this part of its highest rate
     cooldown_ms: float = 300_000.0  # without lag, until the last replica goes
     stabilisation_ms: float = 300_000.0  # of the HPA, before fewer are taken
 

@@ -23,8 +23,7 @@ class RaySetting(NamedTuple):
     """What an operator sets; the names are Ray's."""
 
     target_ongoing: float = 2.0  # requests for each replica
-    # Instead of that number: what a replica holds at this part of its highest rate.
-    util_target: float | None = None
+    util_target: float | None = None  # instead: what it holds at this part of its highest rate
     upscaling_factor: float = 1.0
     downscaling_factor: float = 1.0
     upscale_delay_ms: float = 30_000.0
@@ -32,7 +31,6 @@ class RaySetting(NamedTuple):
     look_back_ms: float = 30_000.0
 
 
-# For load that comes suddenly.
 _QUICK = RaySetting(upscale_delay_ms=0.0, downscale_delay_ms=60_000.0, look_back_ms=10_000.0)
 
 
@@ -58,8 +56,7 @@ class Ray:
     def __init__(self, case: Case, setting: RaySetting = RaySetting()) -> None:  # noqa: B008 - immutable
         util = setting.util_target
         self._target = setting.target_ongoing if util is None else case.full.held_at(util)
-        self._setting = setting
-        self._bounds = case.bounds
+        self._setting, self._bounds = setting, case.bounds
         self._recorded: deque[tuple[float, int]] = deque()
         self._total: float | None = None  # as pushed last
         self._counter = 0  # of ticks in a row that wish for more, or below 0 for fewer
@@ -77,14 +74,13 @@ class Ray:
         if self._total is None:
             return replicas
         if ready == 0:  # nothing runs: no delay
-            most = max(ceil(self._setting.upscaling_factor), replicas)
-            return most if self._total > 0 else replicas
+            least = ceil(self._setting.upscaling_factor) if self._total > 0 else 0
+            return max(least, replicas)
         return self._delayed(self._wanted(self._total / self._target, ready), replicas)
 
     def _wanted(self, desired: float, running: int) -> int:
-        setting = self._setting
-        up = desired > running
-        factor = setting.upscaling_factor if up else setting.downscaling_factor
+        up, down = self._setting.upscaling_factor, self._setting.downscaling_factor
+        factor = up if desired > running else down
         wanted = ceil(running + factor * (desired - running) - 1e-9)
         if ceil(desired - 1e-9) < running and wanted == running:
             wanted -= 1  # a factor must not hold it for ever
