@@ -19,7 +19,6 @@ from bench.policies.local_trend import LocalTrend
 STEP_MOST = 8  # replicas a tick
 ARIMA_LEAST = 5  # intervals seen; with fewer, it foresees the last value
 MINUTE_MS = 60_000.0
-Predictor = Literal["arima", "kalman"]
 
 
 class DynamoSetting(NamedTuple):
@@ -27,31 +26,27 @@ class DynamoSetting(NamedTuple):
 
     target: Literal["throughput", "latency", "sla"] = "throughput"
     load_loop: bool = True  # with `sla`; without it the slow loop decides alone
-    predictor: Predictor = "arima"
+    predictor: Literal["arima", "kalman"] = "arima"
     sensitivity: float = 0.8  # how much of an objective may be used after one replica has gone
     sla_share: float = 1.0  # of the objectives: what the planner is told
     throughput_every_ms: float = 180_000.0
-
-
-_SLA = DynamoSetting("sla")
-_LOOPS: tuple[tuple[bool, Predictor], ...] = (True, "arima"), (True, "kalman"), (False, "kalman")
 
 
 class Dynamo:
     """The rule for one model."""
 
     variants: ClassVar[Mapping[str, DynamoSetting]] = MappingProxyType(
-        {"default": DynamoSetting(), "sla": _SLA}
+        {"default": DynamoSetting(), "sla": DynamoSetting("sla")}
     )
     tried: ClassVar[Sequence[DynamoSetting]] = (
         *(DynamoSetting(), DynamoSetting("latency")),
+        *(DynamoSetting("sla", sla_share=share) for share in (1.0, 0.8, 0.65, 0.5)),
         *(
-            DynamoSetting("sla", load_loop, predictor, 0.8, share, every_ms)
-            for every_ms in (180_000.0, 60_000.0)
-            for load_loop, predictor in _LOOPS
-            for share in (1.0, 0.8, 0.65, 0.5)
+            DynamoSetting("sla", load_loop, "kalman", 0.8, share, every_ms)
+            for every_ms in (180_000.0, MINUTE_MS)
+            for load_loop in (True, False)
+            for share in (1.0, 0.8, 0.65, 0.5, 0.4)
         ),
-        *(_SLA._replace(sensitivity=0.5, sla_share=share) for share in (1.0, 0.8)),
     )  # fmt: skip
 
     scrape_every_ms = 5_000.0
@@ -68,7 +63,7 @@ class Dynamo:
             self._rates.add(float(case.past_rps[begin : begin + minutes].mean()))
         self._seen: Sample | None = None
         self._counted = (0.0, 0)  # when the slow loop looked last, and arrivals until then
-        self._floor = 1
+        self._floor = 0  # of replicas; 0: not yet set
 
     def see(self, sample: Sample) -> None:
         """Keep the newest sample."""
@@ -80,6 +75,8 @@ class Dynamo:
         if self._seen is None:
             return replicas
         sla = self._setting.target == "sla"
+        # Until the slow loop has looked for the first time, what is found is the least.
+        self._floor = self._floor or (replicas if sla else 1)
         slow = sla and now_ms % self._setting.throughput_every_ms == 0
         if slow:
             self._foresee(self._seen)

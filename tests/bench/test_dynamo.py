@@ -45,6 +45,13 @@ def look(dynamo: Dynamo, at_s: float, engines: list[Engine], arrivals: int = 0) 
     return dynamo.desired(at_s * S, ready, ready)
 
 
+def a_low_floor(setting: DynamoSetting, case: Case | None = None) -> Dynamo:
+    """A planner whose slow loop has found at 180 s that one replica is enough."""
+    dynamo = a_planner(setting, case)
+    assert look(dynamo, 180, [QUICK]) == 1
+    return dynamo
+
+
 @pytest.mark.parametrize(
     ("target", "shares", "step"),
     [
@@ -132,27 +139,28 @@ def test_by_times_one_more_only_if_all_are_too_slow() -> None:
 
 
 def test_by_times_one_fewer_only_if_the_rest_would_be_in_time() -> None:
-    assert look(a_planner(SLA), 5, [QUICK, QUICK]) == 1
+    assert look(a_low_floor(SLA), 185, [QUICK, QUICK]) == 1
     # Twice 1,760 tokens take 44 x 10 + 352 = 792 ms: of 1000, 0.8 may be used.
-    assert look(a_planner(SLA), 5, [Engine(0, 9, 0.0, 1760), QUICK]) == 1
-    assert look(a_planner(SLA), 5, [Engine(0, 9, 0.0, 1780), QUICK]) == 2
-    assert look(a_planner(SLA._replace(sensitivity=0.5)), 5, [Engine(0, 9, 0.0, 1760), QUICK]) == 2
+    assert look(a_low_floor(SLA), 185, [Engine(0, 9, 0.0, 1760), QUICK]) == 1
+    assert look(a_low_floor(SLA), 185, [Engine(0, 9, 0.0, 1780), QUICK]) == 2
+    half = SLA._replace(sensitivity=0.5)
+    assert look(a_low_floor(half), 185, [Engine(0, 9, 0.0, 1760), QUICK]) == 2
 
 
 def test_by_times_one_fewer_only_if_the_caches_have_room() -> None:
     # Tokens: of 20 ms, 0.8 may be used, and at twice 0.29 it is 10 + 5.8.
-    assert look(a_planner(SLA), 5, [Engine(0, 0, 0.29, 0), QUICK]) == 1
-    assert look(a_planner(SLA), 5, [Engine(0, 0, 0.31, 0), QUICK]) == 2
+    assert look(a_low_floor(SLA), 185, [Engine(0, 0, 0.29, 0), QUICK]) == 1
+    assert look(a_low_floor(SLA), 185, [Engine(0, 0, 0.31, 0), QUICK]) == 2
     wide = DynamoSetting("sla", sensitivity=5.0)
-    assert look(a_planner(wide), 5, [Engine(0, 0, 0.49, 0), QUICK]) == 1
-    assert look(a_planner(wide), 5, [Engine(0, 0, 0.50, 0), QUICK]) == 2
+    assert look(a_low_floor(wide), 185, [Engine(0, 0, 0.49, 0), QUICK]) == 1
+    assert look(a_low_floor(wide), 185, [Engine(0, 0, 0.50, 0), QUICK]) == 2
 
 
 def test_a_batch_model_gives_one_up_only_where_the_rest_carry_its_rate() -> None:
     idle = [Engine(0, 0)] * 2
-    # In 4.9 s 350 requests: 71.4 a second are 0.786 of one replica.
-    assert look(a_planner(SLA, BATCH), 5, idle, arrivals=350) == 1
-    assert look(a_planner(SLA, BATCH), 5, idle, arrivals=360) == 2
+    # In 5 s 363 requests: 72.6 a second are 0.799 of one replica.
+    assert look(a_low_floor(SLA, BATCH), 185, idle, arrivals=363) == 1
+    assert look(a_low_floor(SLA, BATCH), 185, idle, arrivals=364) == 2
 
 
 def test_the_floor_is_the_rate_over_what_one_engine_carries() -> None:
@@ -162,6 +170,12 @@ def test_the_floor_is_the_rate_over_what_one_engine_carries() -> None:
     # 7,196 in 179.9 s: 40 a second, 10 each.
     assert look(dynamo, 180, busy, arrivals=7196) == 4
     assert look(dynamo, 185, [QUICK] * 4, arrivals=7200) == 4
+
+
+def test_until_the_first_180_s_what_is_found_is_the_floor() -> None:
+    dynamo = a_planner(SLA)
+    assert look(dynamo, 5, [QUICK] * 3) == 3
+    assert look(dynamo, 180, [QUICK] * 3) == 2
 
 
 def test_a_floor_far_above_comes_eight_a_tick() -> None:
