@@ -1,22 +1,21 @@
 """AIBrix' APA: the mean of a metric of the pods over 180 s against its target.
 
-Rules as in vllm-project/aibrix, pkg/controller/podautoscaler/algorithm/apa.go, autoscaler.go (pods
-that are pending) and podautoscaler_controller.go (the cooldown): reconciled each 10 s, tolerance
-0.1, at most twice as many and at least half as many at a time. What it calls a cooldown takes the
-smallest wish of 300 s before it shrinks, where HPA takes the largest: nothing is damped, and
-what was enough minutes ago comes back at once. `default` does as coded; `mended` takes the largest.
+Rules as in vllm-project/aibrix, pkg/controller/podautoscaler/{algorithm/apa,autoscaler}.go and
+podautoscaler_controller.go: reconciled each 10 s, tolerance 0.1, at most twice and at least half as
+many at a time. Its cooldown takes the smallest wish of 300 s before it shrinks, where HPA takes the
+largest, and so damps nothing. `default` does as coded; `mended` takes the largest.
 """
 
 from collections import deque
 from collections.abc import Mapping, Sequence
 from math import ceil, floor
+from statistics import fmean
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 from bench.policies.autoscaler import Case, Sample
 
-TOLERANCE = 0.1
-MAX_UP, MAX_DOWN = 2.0, 2.0
+TOLERANCE, MAX_UP, MAX_DOWN = 0.1, 2.0, 2.0
 
 
 class AibrixSetting(NamedTuple):
@@ -29,9 +28,9 @@ class AibrixSetting(NamedTuple):
     cooldown_down_ms: float = 300_000.0
 
 
-_AT_ONCE = AibrixSetting(window_ms=60_000.0, cooldown_down_ms=0.0)
 _MENDED, _QUICK = AibrixSetting(mended=True), AibrixSetting(mended=True, window_ms=30_000.0)
-_UTILS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_AT_ONCE = AibrixSetting(window_ms=60_000.0, cooldown_down_ms=0.0)
+_RULES = (AibrixSetting(), _AT_ONCE, _MENDED, _QUICK)
 
 
 class Aibrix:
@@ -41,8 +40,7 @@ class Aibrix:
         {"default": AibrixSetting(), "mended": _MENDED}
     )
     tried: ClassVar[Sequence[AibrixSetting]] = (
-        *(AibrixSetting(util) for util in _UTILS),
-        *(rule._replace(util_target=u) for rule in (_AT_ONCE, _MENDED, _QUICK) for u in _UTILS),
+        *(rule._replace(util_target=u) for rule in _RULES for u in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)),
         *(_QUICK._replace(kv_target=kv) for kv in (0.1, 0.2, 0.3, 0.4, 0.5)),
     )
 
@@ -61,9 +59,8 @@ class Aibrix:
     def see(self, sample: Sample) -> None:
         """Keep the mean over the pods that answer; none answers, nothing is kept."""
         if sample.ready:
-            total: float = sample.queue + sample.in_flight
-            if self._kv_target:
-                total = sum(engine.kv_share for engine in sample.engines)
+            taken = sum(engine.kv_share for engine in sample.engines)
+            total = taken if self._kv_target else sample.queue + sample.in_flight
             self._seen.append((sample.at_ms, total / sample.ready))
 
     def desired(self, now_ms: float, replicas: int, ready: int) -> int:
@@ -72,7 +69,7 @@ class Aibrix:
             self._seen.popleft()
         if not self._seen or replicas == 0:
             return replicas
-        ratio = sum(value for _, value in self._seen) / len(self._seen) / self._target
+        ratio = fmean(value for _, value in self._seen) / self._target
         wish = max(1, self._bounds.clip(_apa(ratio, replicas)))  # never to zero by default
         return self._cooled(now_ms, _guarded(wish, ratio, replicas, ready), replicas)
 
@@ -85,17 +82,15 @@ class Aibrix:
         while self._wished[0][0] <= begin_ms and len(self._wished) > 1:
             self._wished.popleft()
         wishes = [count for _, count in self._wished]
-        if wish >= replicas:
-            return wish
-        return min(replicas, max(wishes)) if mended else min(wishes)
+        fewer = min(replicas, max(wishes)) if mended else min(wishes)
+        return fewer if wish < replicas else wish
 
 
 def _apa(ratio: float, replicas: int) -> int:
+    wish = ceil(replicas * ratio - 1e-9)
     if ratio > 1 + TOLERANCE:
-        return min(ceil(replicas * ratio - 1e-9), ceil(MAX_UP * replicas))
-    if ratio < 1 - TOLERANCE:
-        return max(ceil(replicas * ratio - 1e-9), floor(replicas / MAX_DOWN))
-    return replicas
+        return min(wish, ceil(MAX_UP * replicas))
+    return max(wish, floor(replicas / MAX_DOWN)) if ratio < 1 - TOLERANCE else replicas
 
 
 def _guarded(wish: int, ratio: float, replicas: int, ready: int) -> int:

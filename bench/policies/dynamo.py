@@ -47,7 +47,7 @@ class Dynamo:
             for load_loop in (True, False)
             for share in (1.0, 0.8, 0.65, 0.5, 0.4)
         ),
-    )  # fmt: skip
+    )
 
     scrape_every_ms = 5_000.0
     scrape_at_ms = 4_900.0
