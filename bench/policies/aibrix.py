@@ -70,8 +70,8 @@ class Aibrix:
         if not self._seen or replicas == 0:
             return replicas
         ratio = fmean(value for _, value in self._seen) / self._target
-        wish = max(1, self._bounds.clip(_apa(ratio, replicas)))  # never to zero by default
-        return self._cooled(now_ms, _guarded(wish, ratio, replicas, ready), replicas)
+        wish = _guarded(_apa(ratio, replicas), ratio, replicas, ready)
+        return max(1, self._bounds.clip(self._cooled(now_ms, wish, replicas)))  # to zero is off
 
     def _cooled(self, now_ms: float, wish: int, replicas: int) -> int:
         """Return the wish after the cooldown; that of growing is 0 s, the newest wish alone."""
@@ -95,8 +95,6 @@ def _apa(ratio: float, replicas: int) -> int:
 
 def _guarded(wish: int, ratio: float, replicas: int, ready: int) -> int:
     """Return the wish as pods that are pending change it: idle if it grows, else at the target."""
-    if ready == replicas or wish == replicas:
-        return wish
     if wish > replicas:
         return min(wish, max(replicas, ceil(ratio * ready - 1e-9)))
     return max(wish, min(replicas, ceil(ratio * ready + replicas - ready - 1e-9)))
