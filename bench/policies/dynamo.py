@@ -32,6 +32,9 @@ class DynamoSetting(NamedTuple):
     throughput_every_ms: float = 180_000.0
 
 
+_SHARES = (1.0, 0.8, 0.65, 0.5)
+
+
 class Dynamo:
     """The rule for one model."""
 
@@ -40,13 +43,13 @@ class Dynamo:
     )
     tried: ClassVar[Sequence[DynamoSetting]] = (
         *(DynamoSetting(), DynamoSetting("latency")),
-        *(DynamoSetting("sla", sla_share=share) for share in (1.0, 0.8, 0.65, 0.5)),
+        *(DynamoSetting("sla", True, "arima", x, share) for x in (0.8, 0.5) for share in _SHARES),
         *(
-            DynamoSetting("sla", load_loop, "kalman", 0.8, share, every_ms)
-            for every_ms in (180_000.0, MINUTE_MS)
-            for load_loop in (True, False)
-            for share in (1.0, 0.8, 0.65, 0.5, 0.4)
+            DynamoSetting("sla", True, "kalman", sensitivity, share, MINUTE_MS)
+            for sensitivity in (0.8, 0.5, 0.3)
+            for share in _SHARES
         ),
+        *(DynamoSetting("sla", False, "kalman", 0.8, share, MINUTE_MS) for share in _SHARES),
     )
 
     scrape_every_ms = 5_000.0
