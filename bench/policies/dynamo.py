@@ -32,7 +32,7 @@ class DynamoSetting(NamedTuple):
     throughput_every_ms: float = 180_000.0
 
 
-_SHARES = (1.0, 0.8, 0.65, 0.5)
+_SHARES, _SENSES = (1.0, 0.8, 0.65, 0.5), (0.8, 0.5, 0.3)
 
 
 class Dynamo:
@@ -43,13 +43,9 @@ class Dynamo:
     )
     tried: ClassVar[Sequence[DynamoSetting]] = (
         *(DynamoSetting(), DynamoSetting("latency")),
-        *(DynamoSetting("sla", True, "arima", x, share) for x in (0.8, 0.5) for share in _SHARES),
-        *(
-            DynamoSetting("sla", True, "kalman", sensitivity, share, MINUTE_MS)
-            for sensitivity in (0.8, 0.5, 0.3)
-            for share in _SHARES
-        ),
-        *(DynamoSetting("sla", False, "kalman", 0.8, share, MINUTE_MS) for share in _SHARES),
+        *(DynamoSetting("sla", True, "arima", s, x) for s in _SENSES[:2] for x in _SHARES),
+        *(DynamoSetting("sla", True, "kalman", s, x, MINUTE_MS) for s in _SENSES for x in _SHARES),
+        *(DynamoSetting("sla", False, "kalman", 0.8, x, MINUTE_MS) for x in _SHARES),
     )
 
     scrape_every_ms = 5_000.0
