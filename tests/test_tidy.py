@@ -16,7 +16,9 @@ STDLIB = set(sys.stdlib_module_names)
 WORLD = {"time", "datetime", "random", "os", "sys", "asyncio", "logging", "socket", "subprocess"}
 COMMON = "libs.common"
 CONTRACTS = {f"{COMMON}.{m}" for m in ("messages", "topics", "plimsoll_pb2", "errors", "series")}
-PORTS = CONTRACTS | {f"{COMMON}.{m}" for m in ("ports", "wire", "intake", "telemetry", "settings")}
+PORTS = CONTRACTS | {
+    f"{COMMON}.{m}" for m in ("ports", "wire", "ticks", "intake", "telemetry", "settings")
+}
 SHELL = PORTS | {"numpy", "structlog", "prometheus_client", "pydantic", "pydantic_settings"}
 
 # (files, what they may import beyond the standard library). The first row that matches holds.
@@ -25,6 +27,8 @@ ROOMS: list[tuple[str, set[str]]] = [
     ("libs/common/plimsoll_pb2.py", {"google"}),
     ("libs/common/telemetry.py", {"structlog", "prometheus_client"}),
     ("libs/common/settings.py", PORTS | {"pydantic", "pydantic_settings"}),
+    ("libs/common/planes.py", {"numpy", "numba"}),
+    ("libs/common/ticks.py", PORTS | {"numpy", "zstandard", f"{COMMON}.planes"}),
     ("libs/common/*.py", PORTS | {"pydantic", "numpy", "orjson", "google"}),
     (
         "libs/fleet/*.py",

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from libs.common import ticks
 from libs.common.adapters.service import Context, run
 from libs.common.ports import Start
 from libs.common.topics import METRICS_LAYOUTS, REGISTRY_DEVICES, REGISTRY_MODELS
@@ -15,6 +16,7 @@ DECLARATIONS = (METRICS_LAYOUTS, REGISTRY_MODELS, REGISTRY_DEVICES)
 async def main(settings: PredictorSettings, context: Context) -> None:
     """Serve until cancelled; an error in any part ends them all."""
     policy = settings.predictor.policy()
+    await asyncio.to_thread(ticks.warm)
     predictor = Predictor(context.origin, context.bus, context.clock, policy)
     async with context.bus.tail(DECLARATIONS, Start.EARLIEST) as reader:
         await catch_up(predictor, reader)

@@ -204,7 +204,7 @@ async def test_apps_may_send_samples_as_json(world: World, kind: bytes | None) -
         (b"{}", b"application/json", "source: Field required"),
         (b"\xff" * 900_000, None, "not a Tick"),
         (b"{" * 900_000, None, "not JSON"),
-        (b"", None, "without layout_id"),
+        (b"", None, "without a layout"),
         (app_samples(START_MS + 86_400_000, 1), None, "at_ms"),
         (app_samples(START_MS, -1), None, "arrivals_total of chat is -1"),
         (app_samples(START_MS, 1).replace(b"1.0", b"NaN"), None, "not JSON"),
@@ -230,7 +230,7 @@ async def test_a_wrong_number_of_values_lands_in_dead_letters(
     await world.announce(source.layout)
     async with world.running():
         tick = source.tick()
-        tick.values = tick.values[:-8]
+        tick.floats = tick.floats[:-8]
         await world.take(tick.SerializeToString(), wire.PROTOBUF)
     assert "bytes of values" in world.reasons()[0]
 
