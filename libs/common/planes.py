@@ -29,6 +29,19 @@ def block_bytes_max(count: int) -> int:
     return 1 + (count + 7) // 8 + PLANES_MAX * count
 
 
+def fractions(resolution: Floats) -> tuple[Floats, Floats]:
+    """Return `unit` and `parts`, (series,): a resolution is unit / parts, and one of them is 1.
+
+    A decimal resolution such as 0.01 is no float64, but a division by 100 is rounded only once: a
+    value that stands on the grid, 0.07, comes back as that same float64. Unit 0: no resolution.
+    """
+    fine = (resolution > 0) & (resolution < 1)
+    inverse = np.divide(1, resolution, out=np.ones_like(resolution), where=fine)
+    parts = np.rint(inverse)
+    decimal = fine & (np.abs(inverse - parts) < 1e-9 * inverse)
+    return np.where(decimal, 1.0, resolution), np.where(decimal, parts, 1.0)
+
+
 @njit
 def integer_of(value: float, unit: float, parts: float) -> np.int64:
     """Return value / resolution, rounded; without a resolution, the value's own 64 bits."""

@@ -14,7 +14,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import zstandard
 
 from libs.common import plimsoll_pb2 as pb
@@ -23,7 +22,7 @@ from libs.common.messages import AppSamples
 from libs.common.wire import layout_of
 
 if TYPE_CHECKING:
-    from libs.common.planes import Floats, Ints
+    from libs.common.planes import Bytes, Floats, Ints
 
 KEY_EVERY = 10  # ticks: a reader that joins a source of 100 ms waits a second at most
 CODED_FROM = 32  # series; see docs/decisions
@@ -152,7 +151,7 @@ class Chain:
         self._whole = True
         return values
 
-    def _decompress(self, data: bytes) -> "npt.NDArray[np.uint8]":
+    def _decompress(self, data: bytes) -> "Bytes":
         try:
             # Asked first, as memory for as much as it says would be taken.
             size = zstandard.frame_content_size(data)
@@ -285,23 +284,16 @@ def _holds_ms(at_ms: int, next_by_ms: int) -> int:
 
 
 def _grid(layout: pb.Layout) -> tuple["Floats", "Floats"]:
-    """Return unit and parts of each series, (series,): its resolution is unit / parts.
+    """Return unit and parts of each series, (series,), as `planes.fractions` says."""
+    from libs.common import planes
 
-    A decimal resolution such as 0.01 is no float64, but 1 / 100 is a division of two, so that a
-    value which stands on the grid, 0.07, comes back as that same float64. A unit of 0: none.
-    """
-    unit = np.array([one.resolution for one in layout.series], np.float64)
-    wrong = (unit != 0) & ~((unit >= RESOLUTION_MIN) & (unit <= RESOLUTION_MAX))
+    resolution = np.array([one.resolution for one in layout.series], np.float64)
+    inside = (resolution >= RESOLUTION_MIN) & (resolution <= RESOLUTION_MAX)
+    wrong = (resolution != 0) & ~inside
     if wrong.any():
         one = layout.series[int(wrong.argmax())]
         raise ContractError(
             f"{one.metric}: a resolution of {one.resolution:g}, "
             f"not in [{RESOLUTION_MIN:g}, {RESOLUTION_MAX:g}]"
         )
-    parts = np.ones_like(unit)
-    inverse = np.divide(1, unit, out=np.ones_like(unit), where=(unit > 0) & (unit < 1))
-    whole: npt.NDArray[np.bool_] = (unit < 1) & (unit > 0)
-    whole &= np.abs(inverse - np.rint(inverse)) < 1e-9 * inverse
-    parts[whole] = np.rint(inverse[whole])
-    unit[whole] = 1.0
-    return unit, parts
+    return planes.fractions(resolution)

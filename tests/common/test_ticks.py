@@ -199,7 +199,7 @@ def test_any_bytes_give_values_or_a_contract_error(data: bytes, compressed: bool
 def test_whatever_is_lost_repeated_or_restarted_no_wrong_value_is_ever_read(
     data: st.DataObject,
 ) -> None:
-    """Three runs of a source; of each, records are dropped, and the log is read again from marks."""
+    """Up to three runs of a source; records are dropped, and the log is read again from marks."""
     made = layout()
     log: list[tuple[pb.Tick, Floats]] = []
     for begun in range(data.draw(st.integers(1, 3))):
