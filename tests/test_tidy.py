@@ -43,6 +43,15 @@ ROOMS: list[tuple[str, set[str]]] = [
     ("services/*/*.py", SHELL),
     ("cli/*.py", {"*"}),
     (
+        "bench/wire.py",  # it records this host by the adapter that the collector uses
+        {"numpy", "rich", "bench", f"{COMMON}.ticks", f"{COMMON}.adapters.host"},
+    ),
+    (
+        "bench/encodings.py",
+        CONTRACTS | {"numpy", "zstandard", "google", "opentelemetry", "bench", f"{COMMON}.ticks"},
+    ),
+    ("bench/wire_load.py", CONTRACTS | {"numpy", f"{COMMON}.wire", f"{COMMON}.ports"}),
+    (
         "bench/*.py",
         CONTRACTS
         | {"numpy", "numba", "pydantic", "yaml", "typer", "rich", "matplotlib", "simpy"}

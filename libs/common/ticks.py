@@ -11,6 +11,7 @@ command line, does without.
 """
 
 from enum import StrEnum
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from libs.common.planes import Bytes, Floats, Ints
 
 KEY_EVERY = 10  # ticks: a reader that joins a source of 100 ms waits a second at most
-CODED_FROM = 32  # series; see docs/decisions
+CODED_FROM = 16  # series; see docs/decisions
 HOLDS_MS_MAX = 2**32 - 1
 RESOLUTION_MIN, RESOLUTION_MAX = 1e-12, 1e12
 SERIES_MAX = 2_000_000  # whose last integers one reader keeps: 16 MB
@@ -266,6 +267,8 @@ def _read_floats(tick: pb.Tick, layout: pb.Layout) -> "Floats":
 
 
 def _check_finite(values: "Floats", layout: pb.Layout) -> None:
+    if isfinite(values.dot(values)):  # a fifth of the time of looking at each
+        return
     infinite = np.isinf(values)
     if infinite.any():
         raise _refusal(layout, int(infinite.argmax()), np.inf)
