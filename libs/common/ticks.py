@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from libs.common.planes import Bytes, Floats, Ints
 
 KEY_EVERY = 10  # ticks: a reader that joins a source of 100 ms waits a second at most
-CODED_FROM = 16  # series; see docs/decisions
+CODED_FROM = 16  # series; see docs/decisions/0013
 HOLDS_MS_MAX = 2**32 - 1
 RESOLUTION_MIN, RESOLUTION_MAX = 1e-12, 1e12
-SERIES_MAX = 2_000_000  # whose last integers one reader keeps: 16 MB
+SERIES_MAX = 1_000_000  # of which one reader keeps the last integers: 24 MB with their grid
 
 # Neither may be used by two threads at once: ticks are made and read in the event loop.
 _compressor = zstandard.ZstdCompressor(level=1)

@@ -7,6 +7,7 @@ from prometheus_client import REGISTRY
 
 from libs.common import plimsoll_pb2 as pb
 from libs.common import series
+from libs.common.adapters.memory import ManualClock, MemoryBus
 from libs.common.messages import Ack, DeviceSpec, FleetState, InferenceRequest, ScaleModel
 from libs.common.ports import Outgoing
 from libs.common.ticks import Chains, Wait, layout_id
@@ -25,8 +26,11 @@ from libs.common.topics import (
     SCHEDULER_LEADER,
 )
 from libs.common.wire import decode_protobuf
+from libs.fleet.model import FleetModel
+from libs.fleet.router import Router
 from services.executor import telemetry
-from tests.executor.stage import START_MS, FaultyBus, Stage, event_ids
+from services.executor.sampler import Sampler
+from tests.executor.stage import START_MS, TEST, FaultyBus, Stage, event_ids
 from tests.fleet.worlds import GB, job, model, spec
 
 
@@ -402,6 +406,28 @@ async def test_samples_come_on_a_grid_after_their_layout_and_only_with_models() 
     assert [tick.sequence for tick in of_router] == list(range(1, len(at) + 1))
     of_devices = [tick.at_ms for tick in ticks if source[layout_id(tick)] == "executor/n-0"]
     assert of_devices == [START_MS + 2000]  # the first one's turn announced the layout
+
+
+async def test_the_values_of_several_models_stand_under_their_own_series() -> None:
+    fleet = FleetModel(spec(), [model(name) for name in ("a", "b", "c")])
+    bus = MemoryBus(ManualClock(START_MS))
+    sampler = Sampler(fleet, Router(fleet), bus, TEST)
+    for name, count in (("a", 1), ("b", 2), ("c", 3)):
+        row = fleet.models[fleet.model_index[name]]
+        row["arrivals"], row["queue"] = count, 10 * count
+    sampler.of_models(START_MS, 100)
+    layouts = sampler.new_layouts()
+    sampler.announced(layouts)
+    seen = {}
+    for sent, layout in zip(sampler.of_models(START_MS + 100, 100), layouts, strict=True):
+        values = Chains().read(pb.Tick.FromString(sent.value), layout)
+        assert not isinstance(values, Wait)
+        for one, value in zip(layout.series, values, strict=True):
+            seen[(one.metric, one.model, one.bucket)] = value
+    for name, count in (("a", 1), ("b", 2), ("c", 3)):
+        assert seen[(series.ARRIVALS, name, 0)] == count
+        assert seen[(series.QUEUE, name, 0)] == 10 * count
+        assert seen[(series.ENDS_OK, name, 0)] == 0
 
 
 async def test_a_sample_says_what_has_happened() -> None:

@@ -9,6 +9,7 @@ from libs.common import series, wire
 from libs.common.adapters.memory import ManualClock, MemoryBus
 from libs.common.messages import AppSample, AppSamples
 from libs.common.ports import Outgoing, Record, Start
+from libs.common.ticks import KEY_EVERY, Coder, Wait
 from libs.common.topics import (
     DEAD_LETTERS,
     LOAD_FORECASTS,
@@ -19,6 +20,7 @@ from libs.common.topics import (
     REGISTRY_MODELS,
 )
 from libs.common.wire import Origin
+from services.predictor import telemetry
 from services.predictor.app import LAYOUT_WAIT_MS, Predictor, catch_up
 from services.predictor.core.registry import Registry
 from services.predictor.core.source import Policy
@@ -98,6 +100,32 @@ async def test_each_tick_is_answered_by_a_forecast(
     assert list(last.forecasts[0].horizon_ms) == [200, 1000, 5000, 15_000]
     assert world.bus.records(LOAD_FORECASTS)[-1].key == b"1"
     assert not world.reasons()
+
+
+async def test_deltas_wait_for_a_key_and_then_every_tick_is_answered(
+    world: World, router: Callable
+) -> None:
+    source = router("chat")
+    await world.announce(source.layout)
+    coder = Coder(source.layout)
+    sent = []
+    for _ in range(3 * KEY_EVERY):
+        source.add(series.ARRIVALS, "chat", 5)
+        sight = source.sight()
+        sent.append(coder.encode(sight.values, sight.at_ms, sight.next_by_ms))
+    del sent[KEY_EVERY + 3]  # lost on its way
+    waits = [telemetry.SKIPPED.labels(reason) for reason in (Wait.JOINED, Wait.GAP)]
+    before = [wait._value.get() for wait in waits]
+    async with world.running():
+        for tick in sent[3:]:  # it joins behind the first key
+            await world.take(tick.SerializeToString(), wire.PROTOBUF)
+    assert [wait._value.get() for wait in waits] == [
+        before[0] + KEY_EVERY - 3,
+        before[1] + KEY_EVERY - 4,
+    ]
+    assert len(world.forecasts()) == 3 + KEY_EVERY
+    assert world.forecasts()[-1].forecasts[0].arrival_rate_rps == pytest.approx(50, rel=0.05)
+    assert not world.reasons(), "nothing of it is a bad message"
 
 
 async def test_a_repeated_record_is_not_answered_twice(world: World, router: Callable) -> None:
