@@ -87,25 +87,30 @@ def write_block(
         every_bit |= zigzag
         zigzags[present] = zigzag
         present += 1
-    planes = 0
-    while every_bit:
-        planes += 1
-        every_bit >>= np.uint64(8)
-    out[0] = planes
+    out[0] = 0
     at = 1
     if present < count:
-        out[0] |= SPARSE
-        at += (count + 7) // 8
-        out[1:at] = 0
-        for i in range(count):
-            if not np.isnan(values[i]):
-                out[1 + (i >> 3)] |= 1 << (i & 7)
-    for plane in range(planes):
+        out[0] = SPARSE
+        at += _write_presence(values, out[1:])
+    for plane in range(PLANES_MAX):
         shift = np.uint64(8 * plane)
+        if every_bit >> shift == 0:
+            break
         for i in range(present):
             out[at + i] = (zigzags[i] >> shift) & np.uint64(0xFF)
         at += present
+        out[0] += 1
     return at, 0
+
+
+@njit
+def _write_presence(values: Floats, out: Bytes) -> int:
+    size = (len(values) + 7) // 8
+    out[:size] = 0
+    for i in range(len(values)):
+        if not np.isnan(values[i]):
+            out[i >> 3] |= 1 << (i & 7)
+    return size
 
 
 @njit
