@@ -47,7 +47,7 @@ class Row(NamedTuple):
 
 def main() -> None:
     """Record, check, measure, and say it: a table for people, one line of JSON for programs."""
-    console = Console(stderr=False)
+    console = Console()
     seconds = READINGS * PERIOD_MS / 1000
     console.print(f"recording this host for {seconds:.0f} s; load average {os.getloadavg()[0]:.1f}")
     recording = record(PsutilHost(), READINGS)
@@ -56,6 +56,8 @@ def main() -> None:
     console.print(_table(rows))
     console.print(_shares(recording))
     console.print(one_sample(recording))
+    layout = load_of(recording, 1000, TICKS[1000], SEED).layout
+    console.print(f"a layout of 1,000 series: {layout.ByteSize():,} bytes, once")
     print(json.dumps({"rows": [row._asdict() for row in rows]}))
 
 
