@@ -6,16 +6,27 @@ from typing import NamedTuple
 
 from bench.policies.autoscaler import Autoscaler, Scaler
 from bench.policies.clairvoyant import Clairvoyant
+from bench.policies.crane import Crane
 from bench.policies.hpa import Hpa
 from bench.policies.kpa import Kpa
 from bench.policies.ours import Ours
+from bench.policies.phpa import Phpa
 from bench.policies.policy import Policy, Setting
 from bench.policies.static import Static
+from bench.policies.wva import Wva
 from libs.common.errors import SettingError
 
 MakePolicy = Callable[[Setting], Policy]
 
-SCALERS: Mapping[str, type[Scaler]] = MappingProxyType({"hpa": Hpa, "kpa": Kpa})
+SCALERS: Mapping[str, type[Scaler]] = MappingProxyType(
+    {
+        "hpa": Hpa,
+        "kpa": Kpa,
+        "wva": Wva,
+        "crane": Crane,
+        "phpa": Phpa,
+    }
+)
 CORES: Mapping[str, MakePolicy] = MappingProxyType({"ours": Ours, "clairvoyant": Clairvoyant})
 # In the order of reports. `static` has a variant for each size, and the oracle is reckoned, not
 # run.
