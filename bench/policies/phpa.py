@@ -105,8 +105,9 @@ def holt_winters(values: Floats, model: HoltWinters) -> float:
     level, trend = float(first.mean()), float((values[m : 2 * m] - first).mean() / m)
     season = list(first - level)
     for i, value in enumerate(values):
-        before = level
-        level = model.alpha * (value - season[i % m]) + (1 - model.alpha) * (level + trend)
+        before, expected = level, level + trend
+        season_before = season[i % m]
+        season[i % m] += model.gamma * (value - expected - season_before)
+        level = model.alpha * (value - season_before) + (1 - model.alpha) * expected
         trend = model.beta * (level - before) + (1 - model.beta) * trend
-        season[i % m] += model.gamma * (value - before - trend - season[i % m])
     return float(level + trend + season[len(values) % m])

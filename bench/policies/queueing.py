@@ -86,7 +86,7 @@ def means_ms(server: Server, rates: Floats, rate: float) -> tuple[float, float]:
     wait = float(held @ p - served) / throughput
     # As many side by side as make the mean service last as long as it does.
     alone, both = float(server.service_ms(0.0)), float(server.service_ms(1.0))
-    beside = (served / throughput - alone) / (both - alone)
+    beside = (served / throughput - alone) / max(both - alone, 1e-9)
     beside = min(max(beside, 0.0), server.batch_max)
     first = wait + server.first_ms + server.first_each_ms * beside
     return first, server.later_ms + server.later_each_ms * beside
