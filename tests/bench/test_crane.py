@@ -64,11 +64,11 @@ def test_the_forecast_of_days_alike_is_such_a_day_with_the_smallest_margin() -> 
 def test_the_most_of_the_window_is_made_ready(window_min: int) -> None:
     past = waves(4, (30, 1), (20, 2), (10, 3))
     crane = Crane(a_case(past_rps=past), CraneSetting(0.8, window_ms=60 * S * window_min))
-    crane.see(Sample(10 * S, 0, 10, 0, 20))
+    crane.see(Sample(10 * S, 0, 10, 0, 10))
     most_rps = 1.01 * past[: window_min + 1].max()
-    assert crane.desired(30 * S, 20, 20) == max(20, ceil(most_rps / 8))
+    assert crane.desired(30 * S, 10, 10) == ceil(most_rps / 8)
     later = 1.01 * past[HOUR : HOUR + window_min + 1].max()
-    assert crane.desired(3600 * S, 20, 20) == ceil(later / 8) > 20
+    assert crane.desired(3600 * S, 10, 10) == ceil(later / 8)
 
 
 @pytest.mark.parametrize("past", [np.zeros(0), waves(1.9, (30, 1)), np.full(4 * DAY, 50.0)])

@@ -87,14 +87,14 @@ def test_fewer_are_taken_only_after_300_s_of_wanting_fewer() -> None:
     hpa = Hpa(a_case(1, 50), HpaSetting(util_target=1.0))
     hpa.see(a_sample(10, in_flight=80))
     assert hpa.desired(0.0, 4, 4) == 8
-    hpa.see(a_sample(20, in_flight=10))
+    hpa.see(a_sample(20, in_flight=10, ready=8))
     assert hpa.desired(300 * S, 8, 8) == 8
     assert hpa.desired(301 * S, 8, 8) == 1
 
 
 def test_a_new_autoscaler_keeps_what_it_finds_for_300_s() -> None:
     hpa = Hpa(a_case(1, 50), HpaSetting(util_target=1.0))
-    hpa.see(a_sample(10, in_flight=10))
+    hpa.see(a_sample(10, in_flight=10, ready=6))
     assert hpa.desired(30 * S, 6, 6) == 6
     assert hpa.desired(315 * S, 6, 6) == 6
     assert hpa.desired(330 * S, 6, 6) == 1

@@ -90,8 +90,9 @@ def test_the_last_replica_goes_a_grace_period_after_nothing_is_wanted() -> None:
     assert kpa.desired(120 * S, 1, 1) == 1  # the window is empty: it turns idle
     assert kpa.desired(148 * S, 1, 1) == 1
     assert kpa.desired(150 * S, 1, 1) == 0
+    feed(kpa, 120, 150, 0)
     feed(kpa, 150, 152, 12)
-    assert kpa.desired(152 * S, 0, 0) == 1  # 2 x 12 in 60 s, but none is ready: ceil(0.04)
+    assert kpa.desired(152 * S, 0, 0) == 1  # 4 over six seconds: ceil(0.4)
 
 
 def test_what_comes_within_the_grace_period_begins_it_anew() -> None:
@@ -121,8 +122,8 @@ def test_a_delay_takes_the_most_wanted_within_it() -> None:
     assert kpa.desired(60 * S, 1, 1) == 4
     feed(kpa, 60, 170, 10)
     assert kpa.desired(170 * S, 4, 4) == 4
-    assert kpa.desired(182 * S, 4, 4) == 4  # wanted at 170 s: in panic still
-    assert kpa.desired(300 * S, 4, 4) == 2
+    assert kpa.desired(180 * S, 4, 4) == 4
+    assert kpa.desired(182 * S, 4, 4) == 2  # at most half may go at a time
 
 
 def test_by_requests_a_second_the_target_is_a_part_of_the_highest_rate() -> None:

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from bench.policies.autoscaler import Sample
+from bench.policies.hpa import Behavior
 from bench.policies.phpa import HoltWinters, Line, Phpa, PhpaSetting, holt_winters
 from tests.bench.cases import a_case
 
 S = 1000.0
+FREE = Behavior(up_pods=50)
 
 
 def play(phpa: Phpa, held: list[int], replicas: int) -> list[int]:
@@ -21,7 +23,7 @@ def play(phpa: Phpa, held: list[int], replicas: int) -> list[int]:
 
 def test_a_line_through_the_last_answers_goes_on() -> None:
     # The HPA says 2, 3, 4; ten seconds are two thirds of a step: 3.67 and 4.67.
-    phpa = Phpa(a_case(1, 50), PhpaSetting(1.0, (Line(6, 10 * S),)))
+    phpa = Phpa(a_case(1, 50), PhpaSetting(1.0, (Line(6, 10 * S),), FREE))
     assert play(phpa, [20, 30, 40], 2) == [2, 4, 5]
 
 
@@ -51,5 +53,5 @@ def test_a_step_moves_level_trend_and_season_as_by_hand() -> None:
 
 
 def test_without_two_seasons_only_the_hpa_counts() -> None:
-    phpa = Phpa(a_case(1, 50), PhpaSetting(1.0, (HoltWinters(season=6),)))
+    phpa = Phpa(a_case(1, 50), PhpaSetting(1.0, (HoltWinters(season=6),), FREE))
     assert play(phpa, [20, 40, 60], 2) == [2, 4, 6]

@@ -57,14 +57,14 @@ def a_sample(at_s: float, served: int = 0, came: int = 0) -> Sample:
     return Sample(at_s * S, 0, 0, came, 1, served, 100 * served, 11 * served)
 
 
-@pytest.mark.parametrize(("rate_of", "rate_rps"), [("served", 20.0), ("arrivals", 50.0)])
+@pytest.mark.parametrize(("rate_of", "rate_rps"), [("served", 200.0), ("arrivals", 500.0)])
 def test_the_rate_of_a_minute_is_shared_out_at_the_largest_rate(
     rate_of: str, rate_rps: float
 ) -> None:
     setting = WvaSetting(rate_of=rate_of, slo_percentile=0.9, behavior=Behavior(up_pods=50))  # type: ignore[arg-type]
     wva = Wva(a_case(), setting)
     for at_s in (0, 15, 30, 45, 60):
-        wva.see(a_sample(at_s, 20 * at_s, 50 * at_s))
+        wva.see(a_sample(at_s, 200 * at_s, 500 * at_s))
     margin = -log(0.1)
     most_rps = largest_rate_rps(server_of(a_case(), 100.0, 11.0), 1000 / margin, 20.0)
     assert most_rps is not None
