@@ -40,12 +40,9 @@ class HoltWinters(NamedTuple):
     seasons: int = 4  # of history
 
 
-TRIED: Sequence[tuple[Line | HoltWinters, ...]] = (
-    (Line(),),
-    (Line(look_ahead_ms=60_000.0),),
-    (Line(12, 60_000.0),),
-    (Line(12, 120_000.0),),
-    (HoltWinters(0.5, 0.1, 0.1),),
+TRIED: Sequence[Line | HoltWinters] = (
+    *(Line(6), Line(6, 60_000.0), Line(12, 60_000.0), Line(12, 120_000.0)),
+    HoltWinters(0.5, 0.1, 0.1),
 )
 
 
@@ -64,8 +61,8 @@ class Phpa(Hpa):
         {"default": PhpaSetting(), "holt-winters": PhpaSetting(models=(HoltWinters(),))}
     )
     tried: ClassVar[Sequence[PhpaSetting]] = tuple(  # type: ignore[assignment]
-        PhpaSetting(util, models, Behavior())
-        for models in TRIED
+        PhpaSetting(util, (model,), Behavior())
+        for model in TRIED
         for util in (0.4, 0.5, 0.6, 0.7, 0.8)
     )
 

@@ -3,26 +3,23 @@
 Rules as in llm-d-incubation/workload-variant-autoscaler. `queue`: pkg/analyzer/queueanalyzer.go
 (`queueing.py`) and internal/collector: each 60 s the rate of a minute, divided by the most that one
 replica may take. As coded that rate is of requests *served*, which cannot exceed what is there.
-`saturation`: internal/engines/analyzers/saturation_v2/analyzer.go: tokens asked for and tokens held
-at most, against two thresholds. An HPA with a target of 1 follows what either says.
+`saturation`: by tokens instead (`saturation.py`). An HPA with a target of 1 follows either.
 """
 
 from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import product
-from math import ceil, floor, log
-from statistics import fmean, median
+from math import ceil, log
 from types import MappingProxyType
 from typing import ClassVar, Literal, NamedTuple
 
 from bench.policies.autoscaler import Case, Sample
 from bench.policies.hpa import Behavior, Pace, of_total
-from bench.policies.queueing import Server, largest_rate_rps, server_of
+from bench.policies.queueing import largest_rate_rps, server_of
+from bench.policies.saturation import Saturation, Thresholds
 
 EVERY_MS = 60_000.0
 RATE_MS = 60_000.0  # of rate(..[1m])
-BATCHED_TOKENS_MAX = 8192  # of an engine's step, its default
-OBSERVED = 10  # capacities observed under a queue, of which the mean is used
 
 RateOf = Literal["served", "arrivals"]
 RATES: tuple[RateOf, ...] = ("served", "arrivals")
@@ -31,13 +28,9 @@ RATES: tuple[RateOf, ...] = ("served", "arrivals")
 class WvaSetting(NamedTuple):
     """What an operator sets."""
 
-    rule: Literal["queue", "saturation"] = "queue"
     rate_of: RateOf = "served"  # as coded, and as meant
     slo_percentile: float = 0.95  # of an exponential wait, to be within the objective
-    up_above: float = 0.85  # of the tokens that the replicas can hold
-    down_below: float = 0.7
-    kv_share: float = 0.8
-    queue_least: float = 5.0  # waiting at an engine, from which on it counts as full
+    saturation: Thresholds | None = None  # instead of the queueing model
     behavior: Behavior | None = None  # of the HPA that follows
 
 
@@ -45,7 +38,7 @@ class Wva:
     """The rule for one model."""
 
     variants: ClassVar[Mapping[str, WvaSetting]] = MappingProxyType(
-        {"default": WvaSetting(), "saturation": WvaSetting(rule="saturation")}
+        {"default": WvaSetting(), "saturation": WvaSetting(saturation=Thresholds())}
     )
     tried: ClassVar[Sequence[WvaSetting]] = (
         *(
@@ -57,7 +50,7 @@ class Wva:
             )
         ),
         *(
-            WvaSetting("saturation", up_above=up, down_below=up - 0.15, kv_share=share)
+            WvaSetting(saturation=Thresholds(up, up - 0.15, share))
             for up, share in product((0.85, 0.7, 0.55, 0.4), (0.8, 0.6, 0.4))
         ),
     )
@@ -71,7 +64,8 @@ class Wva:
         self._case, self._setting = case, setting
         self._pace = Pace(case.bounds, setting.behavior)
         self._seen: deque[Sample] = deque()
-        self._observed: deque[float] = deque(maxlen=OBSERVED)
+        thresholds = setting.saturation
+        self._saturation = None if thresholds is None else Saturation(case, thresholds)
         self._lengths = (1.0, 1.0)
         self._wanted: int | None = None
         self._due_ms = 0.0
@@ -92,8 +86,12 @@ class Wva:
         if len(self._seen) < 2:
             return replicas
         if self._wanted is None or now_ms >= self._due_ms:
-            by_queue = self._setting.rule == "queue"
-            self._wanted = self._by_queue(replicas) if by_queue else self._by_tokens(replicas)
+            by_tokens, newest = self._saturation, self._seen[-1]
+            self._wanted = (
+                by_tokens.wanted(newest, replicas, *self._lengths)
+                if by_tokens
+                else self._by_queue(replicas)
+            )
             self._due_ms = now_ms + EVERY_MS
         return self._pace.next(now_ms, replicas, of_total(self._wanted, 1.0, replicas))
 
@@ -104,43 +102,11 @@ class Wva:
         if came == 0:
             return self._case.bounds.low
         rate_rps = 1000 * came / (newest.at_ms - oldest.at_ms)
-        most_rps = largest_rate_rps(self._server(), *self._targets_ms())
+        server = server_of(self._case, *self._lengths)
+        most_rps = largest_rate_rps(server, *self._targets_ms())
         return replicas if most_rps is None else ceil(rate_rps / most_rps - 1e-9)
-
-    def _server(self) -> Server:
-        return server_of(self._case, *self._lengths)
 
     def _targets_ms(self) -> tuple[float, float | None]:
         objective = self._case.spec.objective
         margin = -log(1 - self._setting.slo_percentile)
         return (objective.ttft_ms or objective.latency_ms) / margin, objective.tpot_ms
-
-    def _by_tokens(self, replicas: int) -> int:
-        setting, newest = self._setting, self._seen[-1]
-        demand, capacity = self._tokens(newest)
-        required = demand / setting.up_above - max(replicas, newest.ready) * capacity
-        if required > 0:
-            return replicas + ceil(required / capacity - 1e-9)
-        spare = newest.ready * capacity - demand / setting.down_below
-        return max(replicas - max(0, floor(spare / capacity + 1e-9)), self._case.bounds.low)
-
-    def _tokens(self, sample: Sample) -> tuple[float, float]:
-        """Return the tokens asked for, and what a replica holds; of a batch model, requests."""
-        spec, share = self._case.spec, self._setting.kv_share
-        if spec.kind == "batch":
-            return float(sample.queue + sample.in_flight), share * self._case.full.batch
-        prompt, output = self._lengths
-        answers = min(BATCHED_TOKENS_MAX * output / (prompt + output), spec.batch_max)
-        derived = answers * (prompt + output / 2)
-        most, used, capacities = share * spec.kv_tokens, 0.0, []
-        for engine in sample.engines:
-            tokens = engine.kv_share * spec.kv_tokens
-            used += tokens
-            if engine.waiting >= self._setting.queue_least and tokens > 0:
-                self._observed.append(tokens)
-                capacities.append(min(most, tokens))
-            else:
-                known = fmean(self._observed) if self._observed else derived
-                capacities.append(min(most, known))
-        waiting = sample.queue * (prompt + output)
-        return used + waiting, median(capacities) if capacities else min(most, derived)

@@ -8,6 +8,7 @@ import pytest
 from bench.policies.autoscaler import Engine, Sample
 from bench.policies.hpa import Behavior
 from bench.policies.queueing import Server, largest_rate_rps, means_ms, server_of
+from bench.policies.saturation import Thresholds
 from bench.policies.wva import Wva, WvaSetting
 from tests.bench.cases import a_case
 
@@ -88,7 +89,7 @@ def test_it_decides_each_minute_and_without_a_rate_as_few_as_may_be() -> None:
 def saturated(engines: list[Engine], queue: int, replicas: int) -> int:
     """What is wanted for prompts of 1000 tokens and answers of 200."""
     behavior = Behavior(up_pods=50, down_window_ms=0.0)
-    wva = Wva(a_case(), WvaSetting("saturation", behavior=behavior))
+    wva = Wva(a_case(), WvaSetting(saturation=Thresholds(), behavior=behavior))
     for at_s, served in ((0, 0), (15, 10)):
         ready = len(engines)
         counted = (served, 1000 * served, 200 * served)
