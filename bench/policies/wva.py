@@ -17,6 +17,7 @@ from bench.policies.autoscaler import Case, Sample
 from bench.policies.hpa import Behavior, Pace, of_total
 from bench.policies.queueing import largest_rate_rps, server_of
 from bench.policies.saturation import Saturation, Thresholds
+from libs.common.messages import ITERATION_SHARE
 
 EVERY_MS = 60_000.0
 RATE_MS = 60_000.0  # of rate(..[1m])
@@ -30,6 +31,8 @@ class WvaSetting(NamedTuple):
 
     rate_of: RateOf = "served"  # as coded, and as meant
     slo_percentile: float = 0.95  # of an exponential wait, to be within the objective
+    # The mean time per token that is asked for, of the objective; engines here fill up to 0.9.
+    tpot_share: float = ITERATION_SHARE
     saturation: Thresholds | None = None  # instead of the queueing model
     behavior: Behavior | None = None  # of the HPA that follows
 
@@ -38,16 +41,16 @@ class Wva:
     """The rule for one model."""
 
     variants: ClassVar[Mapping[str, WvaSetting]] = MappingProxyType(
-        {"default": WvaSetting(), "saturation": WvaSetting(saturation=Thresholds())}
+        {
+            "default": WvaSetting(),
+            "arrivals": WvaSetting(rate_of="arrivals"),
+            "saturation": WvaSetting(saturation=Thresholds()),
+        }
     )
     tried: ClassVar[Sequence[WvaSetting]] = (
         *(
-            WvaSetting(rate_of=rate, slo_percentile=percentile, behavior=behavior)
-            for rate, percentile, behavior in product(
-                RATES,
-                (0.8, 0.9, 0.95, 0.98),
-                (None, Behavior(down_window_ms=120_000.0)),
-            )
+            WvaSetting(rate, percentile, share)
+            for rate, percentile, share in product(RATES, (0.9, 0.95), (0.9, 0.75, 0.6))
         ),
         *(
             WvaSetting(saturation=Thresholds(up, up - 0.15, share))
@@ -109,4 +112,6 @@ class Wva:
     def _targets_ms(self) -> tuple[float, float | None]:
         objective = self._case.spec.objective
         margin = -log(1 - self._setting.slo_percentile)
-        return (objective.ttft_ms or objective.latency_ms) / margin, objective.tpot_ms
+        first_ms = (objective.ttft_ms or objective.latency_ms) / margin
+        tpot_ms = objective.tpot_ms
+        return first_ms, None if tpot_ms is None else self._setting.tpot_share * tpot_ms
