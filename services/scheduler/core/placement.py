@@ -6,205 +6,251 @@ rendezvous hash says, so that the same fleet gives the same answer and few repli
 of a wide replica are neighbours, in groups aligned to its width, which leaves no odd gaps.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from services.scheduler.core import memory
-from services.scheduler.core.batches import capacity_rps, full_batch, service_ms
-from services.scheduler.core.contracts import (
-    RESIDENT,
-    Bools,
-    Floats,
-    Ints,
-    Observation,
-    parts_of,
-    replica_name,
-)
+from services.scheduler.core.capacity import Capacity, suits
+from services.scheduler.core.contracts import DRAINING, RESIDENT, Bools, Floats, Ints, Seen
 from services.scheduler.core.demand import Demand
+from services.scheduler.core.jit import entry, kernel
 from services.scheduler.core.policy import Policy
-from services.scheduler.core.rendezvous import preference
 from services.scheduler.core.replicas import Replicas
+from services.scheduler.core.targets import Targets
 
 # A GPU with less of its compute left than this brings a replica nothing but memory to hold.
 COMPUTE_MIN = 0.05
 
 
-class Move(NamedTuple):
-    """One order: load a replica, or drain it, which ends in its unloading."""
+class Ground(NamedTuple):
+    """What the loads of one tick are laid upon; each load that is placed changes it."""
 
-    replica: str
-    model: str
-    node: str
-    gpus: tuple[int, ...]
-    room: int  # requests whose memory a load reserves; 0 for a drain
-
-    @property
-    def is_drain(self) -> bool:
-        """Whether it leaves."""
-        return self.room == 0
+    reporting: Bools  # D
+    left: Ints  # D: bytes that nobody has reserved
+    compute_left: Floats  # D
+    neighbours: Ints  # D: replicas
+    count: Ints  # M: replicas that serve, or will
+    stuck: Bools  # M: no place was found
 
 
-def nominal_capacity_rps(seen: Observation, policy: Policy) -> Floats:
-    """Return what one more replica of each model could serve, (models,), on the best device.
+class Places(NamedTuple):
+    """The places that a model likes best and equally well; none: nobody needs one any more."""
 
-    0 where no device suits the model: none has a law for it, or all are too slow for the objective.
-    """
-    room = np.minimum(memory.allotment(seen, policy), seen.batch_max[:, None])
-    alpha, beta = seen.alpha_ms[:, seen.device_type], seen.beta_ms[:, seen.device_type]
-    budget_ms = policy.batch_margin * seen.objective_ms[:, None]
-    batch = np.minimum(room, full_batch(alpha, beta, budget_ms, seen.answer_ms[:, None]))
-    capacity = np.where(_suits(seen), capacity_rps(alpha, beta, batch), 0.0)
-    best: Floats = capacity.max(axis=1, initial=0.0)
-    return best
+    model: int
+    first: Ints  # (places,): the first device of each
+    room: Ints  # (places,): requests whose memory it would reserve there
 
 
-def reporting(seen: Observation, policy: Policy) -> Bools:
+@entry
+def reporting(seen: Seen, fleet_stale_ms: int) -> Bools:
     """Return the devices, (devices,), of nodes that say what is on them."""
-    fresh: Bools = seen.now_ms - seen.reported_ms <= policy.fleet_stale_ms
-    return fresh & (seen.memory_free >= 0)
+    says = np.empty(len(seen.reported_ms), np.bool_)
+    for d in range(len(says)):
+        fresh = seen.now_ms - seen.reported_ms[d] <= fleet_stale_ms
+        says[d] = fresh and seen.memory_free[d] >= 0
+    return says
 
 
+@kernel
 def drains(
     target: Ints,
-    seen: Observation,
+    seen: Seen,
     demand: Demand,
     replicas: Replicas,
-    limit: Ints,
-    policy: Policy,
-) -> list[Move]:
-    """Return at most one drain for each model above its target, and for each that is unlisted.
+    capacity: Capacity,
+    util_target: float,
+) -> Ints:
+    """Return the replicas to drain: at most one of each model above its target, and all unlisted.
 
     The last replica in the fixed order goes, and only if the rest are shown to carry the demand
     within the utilisation target, and to have memory for every request that is here.
     """
-    capacity = capacity_rps(replicas.alpha_ms, replicas.beta_ms, limit) * policy.util_target
-    requests = np.nan_to_num(seen.queue_requests) + np.nan_to_num(seen.in_flight_requests)
-    moves = []
-    for m in range(len(seen.models)):
-        members = replicas.of(m)
-        resident = members[replicas.stage[members] == RESIDENT]
-        if len(members) <= target[m] or len(resident) == 0 or not demand.known[m]:
-            continue
-        rest = resident[:-1]
-        carries = capacity[rest].sum() >= demand.now_rps[m] - 1e-6
-        if carries and limit[rest].sum() >= requests[m]:
-            moves.append(_drain_of(seen, replicas, int(resident[-1])))
-    unlisted = np.flatnonzero((replicas.model < 0) & (replicas.stage == RESIDENT))
-    return moves + [_drain_of(seen, replicas, int(r)) for r in unlisted]
+    models = len(target)
+    count, last = np.zeros(models, np.int64), np.full(models, -1)
+    rest_rps, rest_requests = np.zeros(models), np.zeros(models, np.int64)
+    unlisted = 0
+    for r in range(len(replicas.model)):
+        m, resident = replicas.model[r], replicas.stage[r] == RESIDENT
+        unlisted += m < 0 and resident
+        if m >= 0 and resident:
+            if last[m] >= 0:
+                rest_rps[m] += capacity.full_rps[last[m]] * util_target
+                rest_requests[m] += capacity.full[last[m]]
+            last[m] = r
+        if m >= 0 and replicas.stage[r] != DRAINING:
+            count[m] += 1
+    chosen, found = np.empty(models + unlisted, np.int64), 0
+    for m in range(models):
+        if count[m] > target[m] and last[m] >= 0 and demand.known[m]:
+            carries = rest_rps[m] >= demand.now_rps[m] - 1e-6
+            requests = _known(seen.queue_requests[m]) + _known(seen.in_flight_requests[m])
+            if carries and rest_requests[m] >= requests:
+                chosen[found] = last[m]
+                found += 1
+    for r in range(len(replicas.model)):
+        if replicas.model[r] < 0 and replicas.stage[r] == RESIDENT:
+            chosen[found] = r
+            found += 1
+    return chosen[:found]
 
 
-def loads(
-    target: Ints,
-    seen: Observation,
-    replicas: Replicas,
-    left: Ints,
-    compute_left: Floats,
-    barred: tuple[str, ...],
-    moves_max: int,
-    policy: Policy,
-) -> tuple[list[Move], Bools]:
-    """Return the loads that the targets ask for, and which models found no place, (models,).
-
-    `left` is the unreserved memory of each device, `compute_left` what the expected loads leave of
-    its compute: a replica beyond `replicas_min` goes only where there is some. The model that has
-    the smallest part of its target gets the next place, so that a fleet that is too small is short
-    of everything alike.
-    """
-    left, compute_left = left.copy(), compute_left.copy()
-    neighbours = memory.on_devices(
-        replicas.devices, np.ones(len(replicas.names), np.int64), len(seen.devices)
+@entry
+def ground_of(
+    seen: Seen, replicas: Replicas, capacity: Capacity, targets: Targets, fleet_stale_ms: int
+) -> Ground:
+    """Return the ground on which the first load of a tick is laid."""
+    neighbours = np.zeros(len(seen.memory_free), np.int64)
+    count = np.zeros(len(seen.gpus), np.int64)
+    for r in range(len(replicas.model)):
+        for d in replicas.devices[r]:
+            if d >= 0:
+                neighbours[d] += 1
+        if replicas.model[r] >= 0 and replicas.stage[r] != DRAINING:
+            count[replicas.model[r]] += 1
+    return Ground(
+        reporting(seen, fleet_stale_ms),
+        capacity.unreserved.copy(),
+        targets.compute_left.copy(),
+        neighbours,
+        count,
+        np.zeros(len(count), np.bool_),
     )
-    count = np.array([len(replicas.of(m)) for m in range(len(seen.models))], np.int64)
-    places = {width: _places(seen, width) for width in set(seen.gpus.tolist())}
-    taken = {*replicas.names, *barred}
-    stuck = np.zeros(len(seen.models), np.bool_)
-    moves: list[Move] = []
-    while len(moves) < moves_max and ((count < target) & ~stuck).any():
-        part = np.where((count < target) & ~stuck, count / np.maximum(target, 1), np.inf)
-        m = int(np.argmin(part))
-        useful = (compute_left > COMPUTE_MIN) | (count[m] < seen.replicas_min[m])
-        open_places = _open(m, places[int(seen.gpus[m])], useful, seen, taken, policy)
-        found = _best(m, open_places, seen, left, neighbours, policy)
-        if found is None:
-            stuck[m] = True
-            continue
-        move, devices, taken_bytes = found
-        left[devices] -= taken_bytes
-        neighbours[devices] += 1
-        compute_left[devices] = 0.0  # the next placement tick knows what it really takes
-        count[m] += 1
-        taken.add(move.replica)
-        moves.append(move)
-    return moves, stuck
 
 
-def _open(
-    m: int, places: Ints, useful: Bools, seen: Observation, taken: set[str], policy: Policy
-) -> Ints:
-    """Return the places, (places, width), that model m may take if they have the memory."""
-    may = (reporting(seen, policy) & useful & _suits(seen)[m])[places].all(axis=1)
-    free = [_load_of(m, seen, place, 1).replica not in taken for place in places]
-    chosen: Ints = places[may & np.array(free, np.bool_)]
-    return chosen
+@entry
+def next_load(
+    ground: Ground, target: Ints, taken: Ints, seen: Seen, replicas: Replicas, policy: Policy
+) -> Places:
+    """Return where the next load of the tick may go; notes in `ground.stuck` who found no place.
+
+    The model that has the smallest part of its target gets the next place, so that a fleet that is
+    too small is short of everything alike. A replica beyond `replicas_min` goes only where there is
+    some compute left. `taken`, (n, 2), are places by model and first device where none may go.
+    """
+    nowhere = np.zeros(0, np.int64)
+    most = _most_left(ground, seen)
+    for _ in range(len(target)):
+        m = _neediest(ground, target)
+        if m < 0:
+            break
+        first, room = _best(m, most, ground, taken, seen, replicas, policy)
+        if len(first) > 0:
+            return Places(m, first, room)
+        ground.stuck[m] = True
+    return Places(-1, nowhere, nowhere)
 
 
+@entry
+def lay(ground: Ground, m: int, first: int, room: int, seen: Seen) -> None:
+    """Take a place: its memory, and its compute, as the next tick knows what it really takes."""
+    request = memory.per_gpu(seen.request_bytes[m], seen.gpus[m])
+    for d in range(first, first + seen.gpus[m]):
+        ground.left[d] -= memory.static_bytes(m, seen) + request * room
+        ground.neighbours[d] += 1
+        ground.compute_left[d] = 0.0
+    ground.count[m] += 1
+
+
+@kernel
+def _neediest(ground: Ground, target: Ints) -> int:
+    best, least = -1, math.inf
+    for m in range(len(target)):
+        if ground.count[m] < target[m] and not ground.stuck[m]:
+            part = ground.count[m] / max(target[m], 1)
+            if part < least:
+                best, least = m, part
+    return best
+
+
+@kernel
+def _most_left(ground: Ground, seen: Seen) -> Ints:
+    """Return the most memory left on a device of each type: of any, and of those with compute."""
+    most = np.full((2, seen.alpha_ms.shape[1]), -1)
+    for d in range(len(ground.left)):
+        if ground.reporting[d]:
+            t = seen.device_type[d]
+            most[0, t] = max(most[0, t], ground.left[d])
+            if ground.compute_left[d] > COMPUTE_MIN:
+                most[1, t] = max(most[1, t], ground.left[d])
+    return most
+
+
+@kernel
 def _best(
-    m: int, places: Ints, seen: Observation, left: Ints, neighbours: Ints, policy: Policy
-) -> tuple[Move, Ints, int] | None:
-    """Return the load of model m on the place it prefers, its devices, and the bytes it takes."""
-    static = -(-int(seen.weights_bytes[m] + seen.activation_bytes[m]) // int(seen.gpus[m]))
-    request = -(-int(seen.request_bytes[m]) // int(seen.gpus[m]))
-    asked = memory.allotment(seen, policy)[m][places].min(axis=1)
-    has = (left[places].min(axis=1) - static) // max(request, 1)
-    room = np.minimum(asked, has)
-    fits = np.flatnonzero((room >= 1) & (left[places].min(axis=1) >= static + request))
-    if len(fits) == 0:
-        return None
-    cramped = room < asked
-    crowd = neighbours[places].max(axis=1)
-    # In tenths, so that noise does not override the hash; not known is neither good nor bad.
-    busy = np.round(10 * np.nan_to_num(seen.node_score[places[:, 0]], nan=0.5)).astype(np.int64)
+    m: int,
+    most: Ints,
+    ground: Ground,
+    taken: Ints,
+    seen: Seen,
+    replicas: Replicas,
+    policy: Policy,
+) -> tuple[Ints, Ints]:
+    """Return the places that model m likes best, by first device, and the room on each."""
+    width, least_bytes = seen.gpus[m], memory.static_bytes(m, seen)
+    request = memory.per_gpu(seen.request_bytes[m], width)
+    must = ground.count[m] < seen.replicas_min[m]
+    open_type = np.zeros(most.shape[1], np.bool_)
+    for t in range(len(open_type)):
+        enough = most[0 if must else 1, t] >= least_bytes + request
+        open_type[t] = enough and suits(m, t, seen)
+    first, room = np.empty(0, np.int64), np.empty(0, np.int64)
+    if not open_type.any():
+        return first, room  # a full fleet is no reason to look at each of its devices
+    closed = _closed(m, taken, len(ground.left), width, replicas)
+    first, room = np.empty(len(closed), np.int64), np.empty(len(closed), np.int64)
+    found, least = 0, (2, 0, 0)
+    for start in range(len(closed) - width + 1):
+        aligned = seen.device_gpu[start] % width == 0
+        one_node = seen.device_node[start] == seen.device_node[start + width - 1]
+        if closed[start] or not aligned or not one_node:
+            continue
+        asked, left, crowd, may = seen.batch_max[m], ground.left[start], 0, True
+        for d in range(start, start + width):
+            useful = must or ground.compute_left[d] > COMPUTE_MIN
+            if not (useful and ground.reporting[d] and open_type[seen.device_type[d]]):
+                may = False
+                break
+            total, share = seen.memory_total[d], policy.batch_memory_share
+            asked = min(asked, memory.allotment(m, total, seen, share))
+            left = min(left, ground.left[d])
+            crowd = max(crowd, ground.neighbours[d])
+        if not may or left < least_bytes + request:
+            continue
+        has = min(asked, (left - least_bytes) // max(request, 1))
+        if has < 1:
+            continue
+        # In tenths, so that noise does not override the hash; not known is neither good nor bad.
+        score = 0.5 if math.isnan(seen.node_score[start]) else seen.node_score[start]
+        dislike = (int(has < asked), int(crowd), int(np.rint(10 * score)))
+        if dislike < least:
+            found, least = 0, dislike
+        if dislike == least:
+            first[found], room[found] = start, has
+            found += 1
+    return first[:found], room[:found]
 
-    def dislike(c: int) -> tuple[bool, int, int, float]:
-        move = _load_of(m, seen, places[c], int(room[c]))
-        weight = float(seen.memory_total[places[c][0]])
-        liked = preference(move.model, move.replica, weight)
-        return bool(cramped[c]), int(crowd[c]), int(busy[c]), -liked
 
-    best = min(fits.tolist(), key=dislike)
-    move = _load_of(m, seen, places[best], int(room[best]))
-    return move, places[best], static + request * move.room
-
-
-def _places(seen: Observation, width: int) -> Ints:
-    """Return the aligned groups of `width` GPUs of one node, (groups, width)."""
-    groups = []
-    for start in range(0, len(seen.devices) - width + 1):
-        group = range(start, start + width)
-        aligned = int(seen.device_gpu[start]) % width == 0
-        if aligned and seen.device_node[group[0]] == seen.device_node[group[-1]]:
-            groups.append(list(group))
-    return np.array(groups, np.int64).reshape(len(groups), width)
+@kernel
+def _closed(m: int, taken: Ints, devices: int, width: int, replicas: Replicas) -> Bools:
+    """Return where a replica of model m would have the name of one that there is, or is barred."""
+    closed = np.zeros(devices, np.bool_)
+    for r in range(len(replicas.model)):
+        if replicas.model[r] == m:
+            of_width = 0
+            for d in replicas.devices[r]:
+                of_width += d >= 0
+            # In a group, devices follow each other, as those of a replica that stands there do.
+            first, last = replicas.devices[r, 0], replicas.devices[r, of_width - 1]
+            if of_width == width and last == first + width - 1:
+                closed[first] = True
+    for k in range(len(taken)):
+        if taken[k, 0] == m:
+            closed[taken[k, 1]] = True
+    return closed
 
 
-def _suits(seen: Observation) -> Bools:
-    """Return whether a device is fast enough for a model, (models, devices)."""
-    alpha, beta = seen.alpha_ms[:, seen.device_type], seen.beta_ms[:, seen.device_type]
-    allowed_ms = np.where(np.isnan(seen.answer_ms), seen.objective_ms, seen.answer_ms)
-    fast: Bools = service_ms(alpha, beta, np.array(1)) <= allowed_ms[:, None]
-    return fast
-
-
-def _load_of(m: int, seen: Observation, devices: Ints, room: int) -> Move:
-    node = seen.device_node[devices[0]]
-    gpus = seen.device_gpu[devices].tolist()
-    name = replica_name(seen.models[m], node, gpus)
-    return Move(name, seen.models[m], node, tuple(gpus), room)
-
-
-def _drain_of(seen: Observation, replicas: Replicas, r: int) -> Move:
-    devices = replicas.devices[r][replicas.devices[r] >= 0]
-    model = parts_of(replicas.names[r])[0]
-    gpus = tuple(seen.device_gpu[devices].tolist())
-    return Move(replicas.names[r], model, seen.device_node[devices[0]], gpus, 0)
+@kernel
+def _known(requests: float) -> float:
+    return 0.0 if math.isnan(requests) else requests
