@@ -103,3 +103,12 @@ def test_capacity_of_shared_gpus_is_not_counted_twice():
     assert [capacity_rps(*law) for law in laws] == pytest.approx([142.857, 142.857], rel=1e-3)
     assert fleet.state.serving_share.sum() <= 1.0
     assert fleet.state.short.tolist() == [False, True]  # a is first by name, and b gets the rest
+
+
+def test_a_replica_that_vanishes_leaves_the_routing_table_at_once():
+    fleet = Fleet(a_model(replicas_min=2))
+    fleet.run(4, {"chat": 10})
+    gone, rest = fleet.replicas_of("chat")
+    fleet.lose(gone)
+    (table,) = fleet.run(0.2, {"chat": 10})[0].tables
+    assert [route.replica for route in table.replicas] == [rest]

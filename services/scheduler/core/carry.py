@@ -31,8 +31,8 @@ def carried(state: State, seen: Observation, policy: Policy) -> State:
 def rerouted(state: State, models: tuple[str, ...], names: tuple[str, ...]) -> set[str]:
     """Return the models whose table is another one because a name came, went or changed places.
 
-    `models` and `names`, of replicas, are those of now. What changed for a replica that stays where
-    it was is not seen here.
+    `models` and `names`, of replicas, are those of now; a replica that went is gone even where this
+    very tick loads it anew. What changes for one that stays is not seen here.
     """
     found: set[str] = set()
     if models != state.models:
@@ -42,7 +42,7 @@ def rerouted(state: State, models: tuple[str, ...], names: tuple[str, ...]) -> s
         last = -1
         for name, concurrency in zip(state.replicas, state.concurrency.tolist(), strict=True):
             now = at.get(name, -1)
-            if concurrency >= 0 and now < last:
+            if concurrency >= 0 and (now < 0 or now < last):
                 found.add(parts_of(name)[0])
             last = max(last, now)
     return found
