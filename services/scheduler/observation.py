@@ -122,29 +122,30 @@ def _engines(
 
 
 def _forecasts(forecasts: Forecasts) -> Columns:
-    width = max((len(f.horizon_ms) for f in forecasts if f is not None), default=0)
-    numbers = np.full((len(_OPTIONAL), len(forecasts)), NAN)
-    times_ms = np.full((2, len(forecasts)), NEVER_MS)
+    width = max([len(f.horizon_ms) for f in forecasts if f is not None], default=0)
+    numbers = np.full((len(forecasts), len(_OPTIONAL)), NAN)
+    times_ms = np.full((len(forecasts), 2), NEVER_MS)
     horizon_ms = np.full((len(forecasts), width), NAN)
     peak_rps = np.full((len(forecasts), width, len(QUANTILES)), NAN)
     for m, f in enumerate(forecasts):
         if f is None:
             continue
-        times_ms[:, m] = f.newest_sample_ms, f.next_by_ms
+        times_ms[m] = f.newest_sample_ms, f.next_by_ms
         # Absent is not known, which a Protobuf field would otherwise read as 0.
-        numbers[:, m] = [getattr(f, name) if f.HasField(name) else NAN for name in _OPTIONAL]
-        count = len(f.horizon_ms)
-        if count and len(f.peak_10s_quantile_rps) == count * len(QUANTILES):
-            horizon_ms[m, :count] = f.horizon_ms
-            peak_rps[m, :count].flat = f.peak_10s_quantile_rps
-    for values in (numbers, peak_rps):
-        values[~np.isfinite(values)] = NAN
+        numbers[m] = [getattr(f, name) if f.HasField(name) else NAN for name in _OPTIONAL]
+        horizons, peaks = f.horizon_ms, f.peak_10s_quantile_rps
+        count = len(horizons)
+        if count and len(peaks) == count * len(QUANTILES):
+            horizon_ms[m, :count] = horizons
+            peak_rps[m, :count].reshape(-1)[:] = peaks
+    numbers[~np.isfinite(numbers)] = NAN
+    peak_rps[~np.isfinite(peak_rps)] = NAN
     return {
-        "newest_sample_ms": times_ms[0],
-        "next_by_ms": times_ms[1],
+        "newest_sample_ms": times_ms[:, 0].copy(),
+        "next_by_ms": times_ms[:, 1].copy(),
         "horizon_ms": horizon_ms,
         "peak_rps": peak_rps,
-        **dict(zip(_OPTIONAL, numbers, strict=True)),
+        **dict(zip(_OPTIONAL, numbers.T.copy(), strict=True)),
     }
 
 

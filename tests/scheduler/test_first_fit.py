@@ -3,9 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.scheduler.core.first_fit import fill, members_of
-from services.scheduler.core.rendezvous import preference
-
-PLACES = [f"n-{i}/0" for i in range(12)]
+from services.scheduler.core.rendezvous import digests, preference
 
 
 @st.composite
@@ -59,19 +57,22 @@ def test_the_first_replica_is_full_before_the_second_is_used():
 
 
 def test_a_place_that_goes_moves_only_what_it_had_won():
-    keys = [f"model-{i}" for i in range(200)]
+    keys, places = range(200), range(12)
+    of_key = digests(tuple(f"model-{i}" for i in keys))
+    of_place = digests(tuple(f"n-{i}/0" for i in places))
 
     def winner(key, places):
-        return max(places, key=lambda place: preference(key, place, 1.0))
+        return max(places, key=lambda place: preference(of_key[key], of_place[place], 1.0))
 
-    before = {key: winner(key, PLACES) for key in keys}
-    after = {key: winner(key, PLACES[1:]) for key in keys}
+    before = {key: winner(key, places) for key in keys}
+    after = {key: winner(key, places[1:]) for key in keys}
     moved = {key for key in keys if before[key] != after[key]}
-    assert moved == {key for key in keys if before[key] == PLACES[0]}
+    assert moved == {key for key in keys if before[key] == 0}
     assert 5 < len(moved) < 35  # 200 / 12 are expected
 
 
 def test_twice_the_weight_wins_twice_as_often():
-    keys = [f"model-{i}" for i in range(3000)]
-    wins = sum(preference(k, "big", 2.0) > preference(k, "small", 1.0) for k in keys)
+    keys = digests(tuple(f"model-{i}" for i in range(3000)))
+    big, small = digests(("big", "small"))
+    wins = sum(preference(key, big, 2.0) > preference(key, small, 1.0) for key in keys)
     assert 0.63 < wins / len(keys) < 0.70

@@ -49,6 +49,7 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
     policy, rows = typed(policy), seen_of(seen)
     before = settle_moves(carried(state, seen, policy), seen, policy)
     names, replicas = replicas_of(before, seen)
+    others = rerouted(state, seen.models, names)
     past, placed = past_of(before), None
     placing = seen.tick % policy.placement_every_ticks == 0
     if placing and reporting(rows, policy.fleet_stale_ms).any():
@@ -70,7 +71,6 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
         ),
         policy,
     )
-    others = rerouted(state, seen.models, names)
     demand = found.demand
     figures = Figures(demand.now_rps, demand.foreseen_rps, found.resident_rps)
     tables = commands.tables(seen, after, replicas, found, others)
@@ -86,14 +86,11 @@ def _place(
     replicas: Replicas,
     policy: Policy,
 ) -> _Placed:
-    plan = heart.plan(past, rows, replicas, policy)
-    leaving = moves.drains(plan.drains[: policy.moves_max], names, replicas, seen)
-    coming, count, short = moves.loads(
-        *(plan.targets, seen, rows, replicas, plan.capacity, state.barred),
-        *(policy.moves_max - len(leaving), policy),
-    )
-    target = np.minimum(plan.targets.target, count)
-    return _Placed(plan.targets, target, (*leaving, *coming), short)
+    plan = heart.plan(past, rows, replicas, moves.digests_of(state.barred, seen), policy)
+    leaving = moves.drains(plan.drains, names, replicas, seen)
+    coming = moves.loads(plan.loads, seen)
+    target = np.minimum(plan.targets.target, plan.loads.count)
+    return _Placed(plan.targets, target, (*leaving, *coming), plan.loads.stuck)
 
 
 def _with_moves(state: State, ordered: tuple[Move, ...], seen: Observation) -> State:

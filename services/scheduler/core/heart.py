@@ -13,6 +13,7 @@ from services.scheduler.core.capacity import Capacity, capacity_of, resident_rps
 from services.scheduler.core.contracts import Floats, Ints, Past, Seen
 from services.scheduler.core.demand import Demand, demand_of
 from services.scheduler.core.jit import entry, kernel
+from services.scheduler.core.placement import Digests, Loads
 from services.scheduler.core.policy import Policy
 from services.scheduler.core.replicas import Replicas
 from services.scheduler.core.shares import Shares, shares_of
@@ -22,9 +23,9 @@ from services.scheduler.core.targets import Targets, targets_of
 class Plan(NamedTuple):
     """The placement loop's wishes."""
 
-    capacity: Capacity
     targets: Targets
     drains: Ints  # rows of replicas that should leave
+    loads: Loads
 
 
 class Found(NamedTuple):
@@ -42,13 +43,17 @@ class Found(NamedTuple):
 
 
 @entry
-def plan(past: Past, seen: Seen, replicas: Replicas, policy: Policy) -> Plan:
-    """Return the targets, and which replicas may leave for them."""
+def plan(past: Past, seen: Seen, replicas: Replicas, digests: Digests, policy: Policy) -> Plan:
+    """Return the targets, and what moves for them: at most `moves_max`."""
     demand = demand_of(past, seen, policy)
     capacity = capacity_of(replicas, seen, policy)
     targets = targets_of(past, seen, demand, replicas, capacity, policy)
-    leaving = placement.drains(targets.target, seen, demand, replicas, capacity, policy.util_target)
-    return Plan(capacity, targets, leaving)
+    leaving = placement.drains(
+        targets.target, seen, demand, replicas, capacity, policy.util_target
+    )[: policy.moves_max]
+    moves_left = policy.moves_max - len(leaving)
+    coming = placement.loads(targets, digests, seen, replicas, capacity, moves_left, policy)
+    return Plan(targets, leaving, coming)
 
 
 @entry

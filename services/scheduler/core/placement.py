@@ -6,10 +6,12 @@ rendezvous hash says, so that the same fleet gives the same answer and few repli
 of a wide replica are neighbours, in groups aligned to its width, which leaves no odd gaps.
 """
 
+import heapq
 import math
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from services.scheduler.core import memory
 from services.scheduler.core.capacity import Capacity, suits
@@ -17,6 +19,7 @@ from services.scheduler.core.contracts import DRAINING, RESIDENT, Bools, Floats,
 from services.scheduler.core.demand import Demand
 from services.scheduler.core.jit import entry, kernel
 from services.scheduler.core.policy import Policy
+from services.scheduler.core.rendezvous import preference
 from services.scheduler.core.replicas import Replicas
 from services.scheduler.core.targets import Targets
 
@@ -24,23 +27,33 @@ from services.scheduler.core.targets import Targets
 COMPUTE_MIN = 0.05
 
 
-class Ground(NamedTuple):
-    """What the loads of one tick are laid upon; each load that is placed changes it."""
+class Digests(NamedTuple):
+    """What the hash knows of names; and the places that may not be tried now."""
+
+    models: npt.NDArray[np.uint64]  # M
+    devices: npt.NDArray[np.uint64]  # D
+    barred: Ints  # (n, 2): model and first device
+
+
+class Loads(NamedTuple):
+    """The loads of one tick in order, K, and what the models then have, M."""
+
+    model: Ints  # K
+    first: Ints  # K: the first of its devices
+    room: Ints  # K: requests whose memory it reserves
+    count: Ints  # M: replicas that there are or will be
+    stuck: Bools  # M: no place was found
+
+
+class _Ground(NamedTuple):
+    """What the loads are laid upon; each one changes it."""
 
     reporting: Bools  # D
     left: Ints  # D: bytes that nobody has reserved
     compute_left: Floats  # D
     neighbours: Ints  # D: replicas
-    count: Ints  # M: replicas that serve, or will
-    stuck: Bools  # M: no place was found
-
-
-class Places(NamedTuple):
-    """The places that a model likes best and equally well; none: nobody needs one any more."""
-
-    model: int
-    first: Ints  # (places,): the first device of each
-    room: Ints  # (places,): requests whose memory it would reserve there
+    count: Ints  # M
+    most_left: Ints  # 2 x T: bytes on a device, of any and of those with compute, or a bit less
 
 
 @entry
@@ -96,10 +109,56 @@ def drains(
     return chosen[:found]
 
 
-@entry
-def ground_of(
-    seen: Seen, replicas: Replicas, capacity: Capacity, targets: Targets, fleet_stale_ms: int
-) -> Ground:
+@kernel
+def loads(
+    targets: Targets,
+    digests: Digests,
+    seen: Seen,
+    replicas: Replicas,
+    capacity: Capacity,
+    moves_max: int,
+    policy: Policy,
+) -> Loads:
+    """Return the loads that the targets ask for, at most `moves_max`.
+
+    The model that has the smallest part of its target gets the next place, so that a fleet that is
+    too small is short of everything alike. A replica beyond `replicas_min` goes only where there is
+    some compute left.
+    """
+    ground, target = _ground(seen, replicas, capacity, targets, policy), targets.target
+    stuck = np.zeros(len(target), np.bool_)
+    model, first, room = (
+        np.empty(moves_max, np.int64),
+        np.empty(moves_max, np.int64),
+        np.empty(moves_max, np.int64),
+    )
+    waiting = [
+        (ground.count[m] / target[m], m) for m in range(len(target)) if ground.count[m] < target[m]
+    ]
+    heapq.heapify(waiting)
+    found = 0
+    while len(waiting) > 0 and found < moves_max:
+        _, m = heapq.heappop(waiting)
+        closed = _closed(m, digests.barred, len(ground.left), seen.gpus[m], replicas)
+        for k in range(found):
+            if model[k] == m:
+                closed[first[k]] = True
+        place, size = _best(m, closed, digests, ground, seen, policy)
+        if place < 0:
+            stuck[m] = True
+            continue
+        _lay(ground, m, place, size, seen)
+        model[found], first[found], room[found] = m, place, size
+        found += 1
+        if ground.count[m] < target[m]:
+            heapq.heappush(waiting, (ground.count[m] / target[m], m))
+    return Loads(model[:found], first[:found], room[:found], ground.count, stuck)
+
+
+@kernel
+def _ground(
+    seen: Seen, replicas: Replicas, capacity: Capacity, targets: Targets, policy: Policy
+) -> _Ground:
     """Return the ground on which the first load of a tick is laid."""
     neighbours = np.zeros(len(seen.memory_free), np.int64)
     count = np.zeros(len(seen.gpus), np.int64)
@@ -109,41 +168,21 @@ def ground_of(
                 neighbours[d] += 1
         if replicas.model[r] >= 0 and replicas.stage[r] != DRAINING:
             count[replicas.model[r]] += 1
-    return Ground(
-        reporting(seen, fleet_stale_ms),
-        capacity.unreserved.copy(),
-        targets.compute_left.copy(),
-        neighbours,
-        count,
-        np.zeros(len(count), np.bool_),
+    says = reporting(seen, policy.fleet_stale_ms)
+    most = np.full((2, seen.alpha_ms.shape[1]), -1)
+    for d in range(len(says)):
+        if says[d]:
+            t, left = seen.device_type[d], capacity.unreserved[d]
+            most[0, t] = max(most[0, t], left)
+            if targets.compute_left[d] > COMPUTE_MIN:
+                most[1, t] = max(most[1, t], left)
+    return _Ground(
+        says, capacity.unreserved.copy(), targets.compute_left.copy(), neighbours, count, most
     )
 
 
-@entry
-def next_load(
-    ground: Ground, target: Ints, taken: Ints, seen: Seen, replicas: Replicas, policy: Policy
-) -> Places:
-    """Return where the next load of the tick may go; notes in `ground.stuck` who found no place.
-
-    The model that has the smallest part of its target gets the next place, so that a fleet that is
-    too small is short of everything alike. A replica beyond `replicas_min` goes only where there is
-    some compute left. `taken`, (n, 2), are places by model and first device where none may go.
-    """
-    nowhere = np.zeros(0, np.int64)
-    most = _most_left(ground, seen)
-    for _ in range(len(target)):
-        m = _neediest(ground, target)
-        if m < 0:
-            break
-        first, room = _best(m, most, ground, taken, seen, replicas, policy)
-        if len(first) > 0:
-            return Places(m, first, room)
-        ground.stuck[m] = True
-    return Places(-1, nowhere, nowhere)
-
-
-@entry
-def lay(ground: Ground, m: int, first: int, room: int, seen: Seen) -> None:
+@kernel
+def _lay(ground: _Ground, m: int, first: int, room: int, seen: Seen) -> None:
     """Take a place: its memory, and its compute, as the next tick knows what it really takes."""
     request = memory.per_gpu(seen.request_bytes[m], seen.gpus[m])
     for d in range(first, first + seen.gpus[m]):
@@ -154,86 +193,62 @@ def lay(ground: Ground, m: int, first: int, room: int, seen: Seen) -> None:
 
 
 @kernel
-def _neediest(ground: Ground, target: Ints) -> int:
-    best, least = -1, math.inf
-    for m in range(len(target)):
-        if ground.count[m] < target[m] and not ground.stuck[m]:
-            part = ground.count[m] / max(target[m], 1)
-            if part < least:
-                best, least = m, part
-    return best
-
-
-@kernel
-def _most_left(ground: Ground, seen: Seen) -> Ints:
-    """Return the most memory left on a device of each type: of any, and of those with compute."""
-    most = np.full((2, seen.alpha_ms.shape[1]), -1)
-    for d in range(len(ground.left)):
-        if ground.reporting[d]:
-            t = seen.device_type[d]
-            most[0, t] = max(most[0, t], ground.left[d])
-            if ground.compute_left[d] > COMPUTE_MIN:
-                most[1, t] = max(most[1, t], ground.left[d])
-    return most
-
-
-@kernel
 def _best(
-    m: int,
-    most: Ints,
-    ground: Ground,
-    taken: Ints,
-    seen: Seen,
-    replicas: Replicas,
-    policy: Policy,
-) -> tuple[Ints, Ints]:
-    """Return the places that model m likes best, by first device, and the room on each."""
-    width, least_bytes = seen.gpus[m], memory.static_bytes(m, seen)
+    m: int, closed: Bools, digests: Digests, ground: _Ground, seen: Seen, policy: Policy
+) -> tuple[int, int]:
+    """Return the place that model m likes best, by its first device, and its room; -1: none."""
+    width, static = seen.gpus[m], memory.static_bytes(m, seen)
     request = memory.per_gpu(seen.request_bytes[m], width)
     must = ground.count[m] < seen.replicas_min[m]
-    open_type = np.zeros(most.shape[1], np.bool_)
-    for t in range(len(open_type)):
-        enough = most[0 if must else 1, t] >= least_bytes + request
-        open_type[t] = enough and suits(m, t, seen)
-    first, room = np.empty(0, np.int64), np.empty(0, np.int64)
+    open_type = _open_types(m, static + request, ground.most_left[0 if must else 1], seen)
+    best, best_room, liked, least = -1, 0, -1.0, (2, 0, 0)
     if not open_type.any():
-        return first, room  # a full fleet is no reason to look at each of its devices
-    closed = _closed(m, taken, len(ground.left), width, replicas)
-    first, room = np.empty(len(closed), np.int64), np.empty(len(closed), np.int64)
-    found, least = 0, (2, 0, 0)
+        return best, best_room  # a full fleet is no reason to look at each of its devices
     for start in range(len(closed) - width + 1):
         aligned = seen.device_gpu[start] % width == 0
         one_node = seen.device_node[start] == seen.device_node[start + width - 1]
         if closed[start] or not aligned or not one_node:
             continue
-        asked, left, crowd, may = seen.batch_max[m], ground.left[start], 0, True
+        asked, left, crowd = seen.batch_max[m], ground.left[start], 0
         for d in range(start, start + width):
             useful = must or ground.compute_left[d] > COMPUTE_MIN
             if not (useful and ground.reporting[d] and open_type[seen.device_type[d]]):
-                may = False
+                left = -1
                 break
             total, share = seen.memory_total[d], policy.batch_memory_share
             asked = min(asked, memory.allotment(m, total, seen, share))
             left = min(left, ground.left[d])
             crowd = max(crowd, ground.neighbours[d])
-        if not may or left < least_bytes + request:
+        if left < static + request:
             continue
-        has = min(asked, (left - least_bytes) // max(request, 1))
-        if has < 1:
+        room = min(asked, (left - static) // max(request, 1))
+        dislike = (int(room < asked), int(crowd), _busy(seen.node_score[start]))
+        if dislike > least or room < 1:
             continue
-        # In tenths, so that noise does not override the hash; not known is neither good nor bad.
-        score = 0.5 if math.isnan(seen.node_score[start]) else seen.node_score[start]
-        dislike = (int(has < asked), int(crowd), int(np.rint(10 * score)))
-        if dislike < least:
-            found, least = 0, dislike
-        if dislike == least:
-            first[found], room[found] = start, has
-            found += 1
-    return first[:found], room[:found]
+        weight = float(seen.memory_total[start])
+        like = preference(digests.models[m], digests.devices[start], weight)
+        if dislike < least or like > liked:
+            best, best_room, liked, least = start, room, like, dislike
+    return best, best_room
 
 
 @kernel
-def _closed(m: int, taken: Ints, devices: int, width: int, replicas: Replicas) -> Bools:
+def _open_types(m: int, least_bytes: int, most_left: Ints, seen: Seen) -> Bools:
+    """Return the device types fast enough for model m of which one may have the memory."""
+    found = np.zeros(len(most_left), np.bool_)
+    for t in range(len(found)):
+        found[t] = most_left[t] >= least_bytes and suits(m, t, seen)
+    return found
+
+
+@kernel
+def _busy(score: float) -> int:
+    # In tenths, so that noise does not override the hash; not known is neither good nor bad.
+    return 5 if math.isnan(score) else int(np.rint(10 * score))
+
+
+@kernel
+def _closed(m: int, barred: Ints, devices: int, width: int, replicas: Replicas) -> Bools:
     """Return where a replica of model m would have the name of one that there is, or is barred."""
     closed = np.zeros(devices, np.bool_)
     for r in range(len(replicas.model)):
@@ -245,9 +260,9 @@ def _closed(m: int, taken: Ints, devices: int, width: int, replicas: Replicas) -
             first, last = replicas.devices[r, 0], replicas.devices[r, of_width - 1]
             if of_width == width and last == first + width - 1:
                 closed[first] = True
-    for k in range(len(taken)):
-        if taken[k, 0] == m:
-            closed[taken[k, 1]] = True
+    for k in range(len(barred)):
+        if barred[k, 0] == m:
+            closed[barred[k, 1]] = True
     return closed
 
 
