@@ -1,9 +1,9 @@
 """How long a tick of the scheduler takes, from one model to ten thousand: `python -m bench.ticks`.
 
-Each size of fleet is decided for some seconds of its time, on one core. Between two ticks every
-forecast changes, and a fifth of the nodes report anew. Nobody carries the orders out, so that loads
-stay on their way. Printed are medians: of the arrays alone (`core/heart.py`), of all of `decide`
-with its messages, and of the observation from the view.
+Each size of fleet is decided for some seconds of its time. Between two ticks every forecast
+changes, and a fifth of the nodes report anew. Nobody carries the orders out, so that loads stay on
+their way. Printed are medians of CPU time on one core: of the arrays alone (`core/heart.py`), of
+all of `decide` with its messages, and of the observation from the view.
 """
 
 import time
@@ -51,7 +51,7 @@ POLICY = typed(Policy())
 
 
 class Took(NamedTuple):
-    """Seconds of one tick, by part."""
+    """CPU seconds of one tick, by part."""
 
     arrays: float
     decide: float
@@ -146,11 +146,11 @@ def arrays_alone(state: State, seen: Observation) -> float:
     rows, past = seen_of(seen), past_of(state)
     _, replicas = replicas_of(state, seen)
     placing = seen.tick % POLICY.placement_every_ticks == 0
-    begun = time.perf_counter()
+    begun = time.thread_time()
     if placing:
         heart.plan(past, rows, replicas, moves.digests_of((), seen), POLICY)
     heart.share(past, rows, replicas, POLICY, placing, seen.tick % POLICY.theta_every_ticks == 0)
-    return time.perf_counter() - begun
+    return time.thread_time() - begun
 
 
 def ticks(models: int, gpus: int, count: int = TICKS) -> dict[int, Took]:
@@ -170,9 +170,9 @@ def ticks(models: int, gpus: int, count: int = TICKS) -> dict[int, Took]:
 
 
 def _timed(function: Callable[..., T], *args: Any) -> tuple[T, float]:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     result = function(*args)
-    return result, time.perf_counter() - begun
+    return result, time.thread_time() - begun
 
 
 def main() -> None:

@@ -137,7 +137,7 @@ def _forecasts(forecasts: Forecasts) -> Columns:
         count = len(horizons)
         if count and len(peaks) == count * len(QUANTILES):
             horizon_ms[m, :count] = horizons
-            peak_rps[m, :count].reshape(-1)[:] = peaks
+            peak_rps[m, :count] = np.array(peaks).reshape(count, -1)
     numbers[~np.isfinite(numbers)] = NAN
     peak_rps[~np.isfinite(peak_rps)] = NAN
     return {

@@ -57,9 +57,13 @@ def registered(
     for d, device in enumerate(ordered):
         span[device.node] = (span.get(device.node, (d, d))[0], d + 1)
     return Registered(
-        *now,
+        now[0],
+        now[1],
         {**_of_models(specs), **_of_devices(ordered, types, list(span))},
-        *(alpha, beta, engines, specs),
+        alpha,
+        beta,
+        engines,
+        specs,
         {spec.name: m for m, spec in enumerate(specs)},
         {(device.node, device.gpu): d for d, device in enumerate(ordered)},
         span,

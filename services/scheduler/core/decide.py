@@ -63,14 +63,9 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
     found = heart.share(past, rows, replicas, policy, placed is not None, correcting)
     after = _after(before, names, found)
     ordered = _commands(before, seen, names, replicas, placed, found)
-    why = explanations(
-        Facts(
-            *(before, after, seen, replicas, found),
-            *((placed.targets, placed.moves) if placed else (None, ())),
-            ordered,
-        ),
-        policy,
-    )
+    targets, moved = (placed.targets, placed.moves) if placed else (None, ())
+    facts = Facts(before, after, seen, replicas, found, targets, moved, ordered)
+    why = explanations(facts, policy)
     demand = found.demand
     figures = Figures(demand.now_rps, demand.foreseen_rps, found.resident_rps)
     tables = commands.tables(seen, after, replicas, found, others)
@@ -89,7 +84,7 @@ def _place(
     plan = heart.plan(past, rows, replicas, moves.digests_of(state.barred, seen), policy)
     leaving = moves.drains(plan.drains, names, replicas, seen)
     coming = moves.loads(plan.loads, seen)
-    target = np.minimum(plan.targets.target, plan.loads.count)
+    target = np.minimum(plan.targets.target, plan.loads.held)
     return _Placed(plan.targets, target, (*leaving, *coming), plan.loads.stuck)
 
 

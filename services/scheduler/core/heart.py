@@ -102,8 +102,16 @@ def _remembered(
                 theta_now[m] = theta.corrected(theta_now[m], seen.slo_ratio_p98[m], policy)
         theta_said[m] = theta.said(theta_said[m], theta_now[m], policy)
     return Past(
-        *(theta_now, theta_said, past.target, past.low_since_ms),
-        *(recent, mean, lasting, demand_ms, held, past.short),
+        theta_now,
+        theta_said,
+        past.target,
+        past.low_since_ms,
+        recent,
+        mean,
+        lasting,
+        demand_ms,
+        held,
+        past.short,
     )
 
 

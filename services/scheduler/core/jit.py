@@ -8,10 +8,9 @@ compiles all anew.
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from numba import njit
-from numba.core.dispatcher import Dispatcher
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,17 +20,19 @@ _STAMP = hashlib.sha256(b"".join(_TEXTS)).hexdigest()
 
 # Divisions follow IEEE, as in numpy. No fastmath: results are the same on each machine.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "no_cfunc_wrapper": True}
+_INNER: dict[str, Any] = {**_OPTIONS, "no_cpython_wrapper": True}
+_ENTRY: dict[str, Any] = {**_OPTIONS, "cache": True}
 
 
 def kernel(function: F) -> F:
     """Compile a function that only kernels call, as a part of each of them."""
-    compiled: F = njit(no_cpython_wrapper=True, **_OPTIONS)(function)
+    compiled: F = njit(**_INNER)(function)
     return compiled
 
 
 def entry(function: F) -> F:
     """Compile a function that Python calls too, at its first call or from the cache on disk."""
-    compiled: F = njit(cache=True, **_OPTIONS)(function)
-    if isinstance(compiled, Dispatcher):  # not where NUMBA_DISABLE_JIT leaves plain Python
+    compiled: Any = njit(**_ENTRY)(function)
+    if compiled is not function:  # as it is where NUMBA_DISABLE_JIT leaves plain Python
         compiled._cache._cache_file._source_stamp = _STAMP
-    return compiled
+    return cast(F, compiled)

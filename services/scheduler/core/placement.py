@@ -41,7 +41,7 @@ class Loads(NamedTuple):
     model: Ints  # K
     first: Ints  # K: the first of its devices
     room: Ints  # K: requests whose memory it reserves
-    count: Ints  # M: replicas that there are or will be
+    held: Ints  # M: replicas that there are or will be
     stuck: Bools  # M: no place was found
 
 
@@ -52,7 +52,7 @@ class _Ground(NamedTuple):
     left: Ints  # D: bytes that nobody has reserved
     compute_left: Floats  # D
     neighbours: Ints  # D: replicas
-    count: Ints  # M
+    held: Ints  # M: replicas that serve, or will
     most_left: Ints  # 2 x T: bytes on a device, of any and of those with compute, or a bit less
 
 
@@ -133,7 +133,7 @@ def loads(
         np.empty(moves_max, np.int64),
     )
     waiting = [
-        (ground.count[m] / target[m], m) for m in range(len(target)) if ground.count[m] < target[m]
+        (ground.held[m] / target[m], m) for m in range(len(target)) if ground.held[m] < target[m]
     ]
     heapq.heapify(waiting)
     found = 0
@@ -150,9 +150,9 @@ def loads(
         _lay(ground, m, place, size, seen)
         model[found], first[found], room[found] = m, place, size
         found += 1
-        if ground.count[m] < target[m]:
-            heapq.heappush(waiting, (ground.count[m] / target[m], m))
-    return Loads(model[:found], first[:found], room[:found], ground.count, stuck)
+        if ground.held[m] < target[m]:
+            heapq.heappush(waiting, (ground.held[m] / target[m], m))
+    return Loads(model[:found], first[:found], room[:found], ground.held, stuck)
 
 
 @kernel
@@ -161,13 +161,13 @@ def _ground(
 ) -> _Ground:
     """Return the ground on which the first load of a tick is laid."""
     neighbours = np.zeros(len(seen.memory_free), np.int64)
-    count = np.zeros(len(seen.gpus), np.int64)
+    held = np.zeros(len(seen.gpus), np.int64)
     for r in range(len(replicas.model)):
         for d in replicas.devices[r]:
             if d >= 0:
                 neighbours[d] += 1
         if replicas.model[r] >= 0 and replicas.stage[r] != DRAINING:
-            count[replicas.model[r]] += 1
+            held[replicas.model[r]] += 1
     says = reporting(seen, policy.fleet_stale_ms)
     most = np.full((2, seen.alpha_ms.shape[1]), -1)
     for d in range(len(says)):
@@ -177,7 +177,7 @@ def _ground(
             if targets.compute_left[d] > COMPUTE_MIN:
                 most[1, t] = max(most[1, t], left)
     return _Ground(
-        says, capacity.unreserved.copy(), targets.compute_left.copy(), neighbours, count, most
+        says, capacity.unreserved.copy(), targets.compute_left.copy(), neighbours, held, most
     )
 
 
@@ -189,7 +189,7 @@ def _lay(ground: _Ground, m: int, first: int, room: int, seen: Seen) -> None:
         ground.left[d] -= memory.static_bytes(m, seen) + request * room
         ground.neighbours[d] += 1
         ground.compute_left[d] = 0.0
-    ground.count[m] += 1
+    ground.held[m] += 1
 
 
 @kernel
@@ -199,7 +199,7 @@ def _best(
     """Return the place that model m likes best, by its first device, and its room; -1: none."""
     width, static = seen.gpus[m], memory.static_bytes(m, seen)
     request = memory.per_gpu(seen.request_bytes[m], width)
-    must = ground.count[m] < seen.replicas_min[m]
+    must = ground.held[m] < seen.replicas_min[m]
     open_type = _open_types(m, static + request, ground.most_left[0 if must else 1], seen)
     best, best_room, liked, least = -1, 0, -1.0, (2, 0, 0)
     if not open_type.any():

@@ -93,11 +93,14 @@ def replicas_of(state: State, seen: Observation) -> tuple[tuple[str, ...], Repli
     """Return the names and the rows of the replicas that are or will be."""
     rows = _rows(state, seen)
     if rows.names == state.replicas:  # by far most ticks
-        published = (
-            *(state.room, state.batch_size, state.wait_ms),
-            *(state.serving_share, state.concurrency),
+        return state.replicas, Replicas(
+            *rows[1:],
+            state.room,
+            state.batch_size,
+            state.wait_ms,
+            state.serving_share,
+            state.concurrency,
         )
-        return state.replicas, Replicas(*rows[1:], *published)
     at = positions(state.replicas)
     was = np.array([at.get(name, -1) for name in rows.names], np.int64)
     return rows.names, Replicas(
