@@ -122,31 +122,47 @@ def _engines(
 
 
 def _forecasts(forecasts: Forecasts) -> Columns:
-    width = max([len(f.horizon_ms) for f in forecasts if f is not None], default=0)
-    numbers = np.full((len(forecasts), len(_OPTIONAL)), NAN)
-    times_ms = np.full((len(forecasts), 2), NEVER_MS)
-    horizon_ms = np.full((len(forecasts), width), NAN)
-    peak_rps = np.full((len(forecasts), width, len(QUANTILES)), NAN)
+    numbers: list[list[float]] = []
+    times_ms: list[tuple[int, int]] = []
+    horizons: list[float] = []
+    peaks: list[float] = []
+    count = [0] * len(forecasts)  # horizons of each
     for m, f in enumerate(forecasts):
         if f is None:
+            numbers.append([NAN] * len(_OPTIONAL))
+            times_ms.append((NEVER_MS, NEVER_MS))
             continue
-        times_ms[m] = f.newest_sample_ms, f.next_by_ms
         # Absent is not known, which a Protobuf field would otherwise read as 0.
-        numbers[m] = [getattr(f, name) if f.HasField(name) else NAN for name in _OPTIONAL]
-        horizons, peaks = f.horizon_ms, f.peak_10s_quantile_rps
-        count = len(horizons)
-        if count and len(peaks) == count * len(QUANTILES):
-            horizon_ms[m, :count] = horizons
-            peak_rps[m, :count] = np.array(peaks).reshape(count, -1)
-    numbers[~np.isfinite(numbers)] = NAN
+        numbers.append([getattr(f, name) if f.HasField(name) else NAN for name in _OPTIONAL])
+        times_ms.append((f.newest_sample_ms, f.next_by_ms))
+        of_horizons, of_peaks = f.horizon_ms, f.peak_10s_quantile_rps
+        if len(of_peaks) == len(of_horizons) * len(QUANTILES):
+            count[m] = len(of_horizons)
+            horizons += of_horizons
+            peaks += of_peaks
+    horizon_ms = _padded(np.array(horizons, np.float64), count)
+    peak_rps = _padded(np.array(peaks, np.float64).reshape(-1, len(QUANTILES)), count)
     peak_rps[~np.isfinite(peak_rps)] = NAN
+    columns = np.array(numbers, np.float64).reshape(-1, len(_OPTIONAL)).T.copy()
+    columns[~np.isfinite(columns)] = NAN
+    newest_ms, next_by_ms = np.array(times_ms, np.int64).reshape(-1, 2).T.copy()
     return {
-        "newest_sample_ms": times_ms[:, 0].copy(),
-        "next_by_ms": times_ms[:, 1].copy(),
+        "newest_sample_ms": newest_ms,
+        "next_by_ms": next_by_ms,
         "horizon_ms": horizon_ms,
         "peak_rps": peak_rps,
-        **dict(zip(_OPTIONAL, numbers.T.copy(), strict=True)),
+        **dict(zip(_OPTIONAL, columns, strict=True)),
     }
+
+
+def _padded(rows: Floats, count: list[int]) -> Floats:
+    """Give each model its `count` of the rows, and as many NaN as it lacks of the largest count."""
+    width, inner = max(count, default=0), rows.shape[1:]
+    if len(rows) == len(count) * width:  # as a rule, since one predictor has made them all
+        return rows.reshape(len(count), width, *inner)
+    padded = np.full((len(count), width, *inner), NAN)
+    padded[np.arange(width) < np.array(count)[:, None]] = rows
+    return padded
 
 
 def _finite(value: float) -> float:

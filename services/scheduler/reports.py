@@ -10,6 +10,14 @@ from services.scheduler.core.contracts import STAGES
 from services.scheduler.registry import NOTHING, Columns, Registered
 
 NEVER_MS = -1
+# What a report may change of replicas that stand where they stood, and of their devices.
+_CHANGING = (
+    "reported_ms",
+    "memory_free",
+    "replica_model",
+    "replica_stage",
+    "replica_memory_bytes",
+)
 
 
 class _Row(NamedTuple):
@@ -36,10 +44,11 @@ class Reported(NamedTuple):
     registered: Registered  # for which it holds
     reports: list[FleetState]  # as they stood, to see whether any has changed
     nodes: dict[str, _Node]
+    first: dict[str, int]  # of each node's rows
     columns: Columns
 
 
-NOBODY = Reported(NOTHING, [], {}, {})
+NOBODY = Reported(NOTHING, [], {}, {}, {})
 
 
 def reported(known: Reported, registered: Registered, fleet: Mapping[str, FleetState]) -> Reported:
@@ -50,17 +59,43 @@ def reported(known: Reported, registered: Registered, fleet: Mapping[str, FleetS
         return known
     kept = known.nodes if same else {}
     nodes: dict[str, _Node] = {}
+    newer: list[str] = []
     for name in registered.span:
         if name in fleet:
             node = kept.get(name)
             if node is None or node.report is not fleet[name]:
                 node = _rows_of(name, fleet[name], registered)
+                newer.append(name)
             nodes[name] = node
-    columns = _columns(nodes, registered)
-    # One and the same names are told apart from others in no time.
-    if known.columns.get("replicas") == columns["replicas"]:
-        columns["replicas"] = known.columns["replicas"]
-    return Reported(registered, now, nodes, columns)
+    if nodes.keys() == kept.keys() and all(_stands(kept[name], nodes[name]) for name in newer):
+        return Reported(registered, now, nodes, known.first, _updated(known, nodes, newer))
+    first, count = {}, 0
+    for name, node in nodes.items():
+        first[name] = count
+        count += len(node.rows)
+    return Reported(registered, now, nodes, first, _columns(nodes, registered))
+
+
+def _stands(before: _Node, now: _Node) -> bool:
+    """Return whether a node's replicas are the same ones on the same devices."""
+    return [row[:2] for row in before.rows] == [row[:2] for row in now.rows]
+
+
+def _updated(known: Reported, nodes: dict[str, _Node], newer: list[str]) -> Columns:
+    """Return the columns with the rows of newer reports, of replicas that stand where they stood.
+
+    The names, and the devices of each, are those that there were: so the next tick sees at once
+    that nobody came or went.
+    """
+    columns = known.columns | {name: known.columns[name].copy() for name in _CHANGING}
+    reported_ms, memory_free, model, stage, memory = (columns[name] for name in _CHANGING)
+    for name in newer:
+        start, end = known.registered.span[name]
+        node, first = nodes[name], known.first[name]
+        reported_ms[start:end], memory_free[start:end] = node.report.at_ms, node.memory_free
+        for r, row in enumerate(node.rows, first):
+            model[r], stage[r], memory[r] = row.model, row.stage, row.memory_bytes
+    return columns
 
 
 def _rows_of(name: str, report: FleetState, registered: Registered) -> _Node:
