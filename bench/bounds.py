@@ -16,9 +16,7 @@ Ints = npt.NDArray[np.int64]
 KINDS = ((2.0, "smooth"), (4.0, "bursty"))
 
 
-def oracle_gpu_s(
-    scenario: Scenario, load: Load, begin_s: float | None = None
-) -> dict[str, Floats]:
+def oracle_gpu_s(scenario: Scenario, load: Load, begin_s: float | None = None) -> dict[str, Floats]:
     """Return by model what the bound charges each of its requests that is due from `begin_s` on.
 
     Without it, from the end of the warm-up on. Requests before it have part 0: the bound is that of

@@ -130,9 +130,7 @@ def _size(scenario: Scenario, full: Full, model: str) -> list[int]:
     return static_sizes(scenario, load_of(scenario, SEED), full, model)
 
 
-def _statics(
-    scenario: Scenario, sizes: dict[str, list[int]]
-) -> tuple[list[Variant], list[str]]:
+def _statics(scenario: Scenario, sizes: dict[str, list[int]]) -> tuple[list[Variant], list[str]]:
     """Return the static fleets, and what a reader must know of their sizes."""
     gpus = len(scenario.fleet.devices())
     found: dict[int, Variant] = {}
