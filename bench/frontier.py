@@ -13,6 +13,7 @@ from bench.paint import colour
 from bench.table import hours_of
 
 LEAST = 1e-4  # missed less than this is drawn as this
+DECADE_POINTS = 95.0  # how high a tenth of the missed is, about, in points
 MARKERS = {"default": "o", "tuned": "s"}  # of peers; others, as `mended`, a diamond
 
 
@@ -73,7 +74,7 @@ def _dot(axis: Axes, line: Line, hours: float) -> None:
         facecolors=face,
         edgecolors=colour(line.policy),
         zorder=4 if big else 3,
-        label=line.policy,
+        label=None if line.is_shared else line.policy,
     )
 
 
@@ -82,18 +83,19 @@ def _is_named(line: Line, edge: Sequence[Line]) -> bool:
 
 
 def _label(axis: Axes, named: Sequence[Line], hours: float) -> None:
-    """Write the names beside the points, and below one another where points lie close."""
+    """Write the names beside the points, each lower until it meets no other."""
     span = max((_point(line, hours)[0] for line in named), default=1.0)
     written: list[tuple[float, float]] = []
     for line in sorted(named, key=lambda line: _point(line, hours)):
         gpus, missed = _point(line, hours)
-        place = float(np.log10(missed))
-        near = sum(abs(g - gpus) < 0.15 * span and abs(p - place) < 0.2 for g, p in written)
-        written.append((gpus, place))
+        up, down = -DECADE_POINTS * float(np.log10(missed)), 5.0
+        while any(abs(g - gpus) < 0.25 * span and abs(u - up - down) < 12 for g, u in written):
+            down -= 12
+        written.append((gpus, up + down))
         axis.annotate(
             line.name,
             (gpus, missed),
-            xytext=(8, 5 - 12 * near),
+            xytext=(8, down),
             textcoords="offset points",
             color=colour(line.policy),
             fontsize=9,

@@ -13,6 +13,7 @@ from bench.compare import TARGET, Line, cheapest, frontier, ours_of, ratio
 SAME_CHARGE, SAME_SHARE = 0.01, 0.001
 HEADLINE = (
     ("busy share of the fleet", ("gpu_busy_share",)),
+    ("useful work", ("useful_work_share",)),
     ("p99 latency", ("latency_ms", "p99")),
     ("p99 TTFT", ("ttft_ms", "p99")),
     ("goodput per dollar", ("goodput_per_usd",)),
