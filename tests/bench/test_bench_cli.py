@@ -43,7 +43,7 @@ def test_every_policy_leaves_a_row_with_every_figure(out: Path) -> None:
         assert (row["judged_from_s"], row["judged_until_s"]) == (13.2, 30)
         assert 0 <= row["slo_attainment"] <= 1
         split = row["gpu_hours_serving"] + row["gpu_hours_training"]
-        assert split <= row["gpu_hours_total"] + 1e-6
+        assert split <= row["gpu_hours_total"] + 2e-6  # each is rounded to six digits
         whole = sum(model["gpu_hours_serving"] for model in row["models"])
         assert whole == pytest.approx(row["gpu_hours_serving"], rel=0.02)
         assert sum(model["requests"] for model in row["models"]) == row["requests"]
