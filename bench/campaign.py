@@ -19,7 +19,8 @@ from bench.peers import Variant
 from bench.run import Plan, Result, Series, run
 from bench.scenario import Scenario
 from bench.sizing import HEADROOM, SEED, TARGETS, gpus_of, static_sizes
-from libs.fleet.warm import warm
+from libs.fleet.warm import warm as fleet_warm
+from services.predictor.core.warm import warm as predictor_warm
 
 T = TypeVar("T")
 Tell = Callable[[str, int, int], None]  # what is done, how much of it, of how much
@@ -69,7 +70,8 @@ def play(
     window_s = load.duration_s - scenario.warmup_s
     charge = {m: float(part.sum()) / window_s for m, part in oracle_gpu_s(scenario, load).items()}
     burst = burst_of(scenario, load)
-    warm()  # here, once, so that the workers find the kernels compiled
+    fleet_warm()  # here, once, so that the workers find the kernels compiled
+    predictor_warm()
     with _pool(jobs) as pool:
         sizes = _sizes(pool, scenario, full, tell)
         first = {model: found[0] for model, found in sizes.items()}

@@ -15,7 +15,8 @@ from libs.common.adapters.kafka import KafkaBus
 from libs.common.settings import KafkaSection
 from libs.common.telemetry import Health
 from libs.common.wire import Origin
-from libs.fleet.warm import warm
+from libs.fleet.warm import warm as fleet_warm
+from services.predictor.core.warm import warm as predictor_warm
 from tests.servers import PostgresServer, RedisServer
 
 ROOT = Path(__file__).parents[1]
@@ -23,12 +24,14 @@ JARS = ROOT / ".plimsoll" / "kafka" / "libs"
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Compile the fleet's kernels before the first test that needs them, outside its time limit."""
-    rooms = ("fleet", "executor", "scheduler", "integration", "bench")
-    if any(item.path.parent.name in rooms for item in session.items) and not (
-        session.config.option.collectonly
-    ):
-        warm()
+    """Compile the kernels before the first test that needs them, outside its time limit."""
+    if session.config.option.collectonly:
+        return
+    rooms = {item.path.parent.name for item in session.items}
+    if rooms & {"fleet", "executor", "scheduler", "integration", "bench"}:
+        fleet_warm()
+    if rooms & {"predictor", "integration", "bench"}:
+        predictor_warm()
 
 
 def absent(reason: str) -> None:

@@ -25,6 +25,7 @@ ROOMS: list[tuple[str, set[str]]] = [
     ("libs/common/plimsoll_pb2.py", {"google"}),
     ("libs/common/telemetry.py", {"structlog", "prometheus_client"}),
     ("libs/common/settings.py", PORTS | {"pydantic", "pydantic_settings"}),
+    ("libs/common/jit.py", {"numba"}),
     ("libs/common/*.py", PORTS | {"pydantic", "numpy", "orjson", "google"}),
     (
         "libs/fleet/*.py",
@@ -33,6 +34,7 @@ ROOMS: list[tuple[str, set[str]]] = [
     ("services/*/__main__.py", {"*"}),
     ("services/*/migrations/*.py", {"*"}),
     ("services/scheduler/core/*.py", CONTRACTS | {"numpy", f"{COMMON}.wire"}),
+    ("services/predictor/core/*.py", CONTRACTS | {"numpy", "numba", f"{COMMON}.jit"}),
     ("services/*/core/*.py", CONTRACTS | {"numpy"}),
     ("services/predictor/*.py", SHELL | {"faust", "mode"}),
     ("services/executor/*.py", SHELL | {"libs.fleet"}),

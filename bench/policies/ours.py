@@ -9,6 +9,7 @@ Nothing here decides: it plays the part of the bus.
 from collections.abc import Mapping
 
 import numpy as np
+from numba import njit
 
 from bench.load import Floats
 from bench.policies.policy import Setting, Stopwatch
@@ -16,6 +17,7 @@ from libs.common import plimsoll_pb2 as pb
 from libs.common import series, wire
 from libs.common.messages import PlaceReplica, SetBatch
 from libs.fleet.model import FleetError, FleetModel
+from libs.fleet.tables import LLM, Table
 from services.predictor.core import partition
 from services.predictor.core.partition import Partition
 from services.predictor.core.registry import Registry
@@ -99,7 +101,8 @@ class Ours:
 
     def _sample(self, fleet: FleetModel) -> float:
         at_ms = EPOCH_MS + round(fleet.now_ms)
-        sight = Sight(self._layout, SOURCE, at_ms, at_ms + PERIODS * SAMPLE_MS, _values(fleet))
+        values = _values(fleet.models, fleet.latency_ratio, fleet.ttft_ratio, fleet.laws)
+        sight = Sight(self._layout, SOURCE, at_ms, at_ms + PERIODS * SAMPLE_MS, values)
         self._partition, _ = partition.step(
             self._partition, sight, self._registry, self._predictor_policy, at_ms
         )
@@ -164,13 +167,31 @@ def _layout(fleet: FleetModel) -> pb.Layout:
     return wire.layout_of(SOURCE, found)
 
 
-def _values(fleet: FleetModel) -> Floats:
-    models, laws = fleet.models, fleet.laws
-    count = len(models)
-    # Of an LLM, theta steers the first token; its tokens' pace is the engine's to keep.
-    llm = np.array([spec.kind == "llm" for spec in fleet.specs], np.bool_)
-    ratio = np.where(llm[:, None], fleet.ttft_ratio, fleet.latency_ratio)
-    of_model = np.stack([models[field] for _, field in OF_MODEL], axis=1).astype(np.float64)
-    of_pair = np.stack([laws[field] for _, field in OF_PAIR], axis=2).astype(np.float64)
-    rows = np.concatenate([of_model, ratio, of_pair.reshape(count, -1)], axis=1)
-    return rows.ravel()
+@njit(cache=True)
+def _values(models: Table, latency: Table, ttft: Table, laws: Table) -> Floats:
+    """Return a sample of all models; the fields are those of `OF_MODEL` and `OF_PAIR`."""
+    buckets, kinds = latency.shape[1], laws.shape[1]
+    row = 7 + buckets + 7 * kinds
+    values = np.empty(len(models) * row)
+    for m in range(len(models)):
+        model, at = models[m], m * row
+        values[at] = model.arrivals
+        values[at + 1] = model.ok
+        values[at + 2] = model.late
+        values[at + 3] = model.queue
+        values[at + 4] = model.in_flight
+        values[at + 5] = model.prompt_tokens
+        values[at + 6] = model.output_tokens
+        # Of an LLM, theta steers the first token; its tokens' pace is the engine's to keep.
+        ratio = ttft[m] if model.kind == LLM else latency[m]
+        values[at + 7 : at + 7 + buckets] = ratio
+        for t in range(kinds):
+            law, at = laws[m, t], m * row + 7 + buckets + 7 * t
+            values[at] = law.batches
+            values[at + 1] = law.requests
+            values[at + 2] = law.service_ms
+            values[at + 3] = law.requests_squared
+            values[at + 4] = law.cross
+            values[at + 5] = law.loads
+            values[at + 6] = law.load_ms
+    return values

@@ -71,7 +71,9 @@ class Sampler:
 
     def _values(self, model: str) -> Values:
         m, fleet = self._fleet.model_index[model], self._fleet
-        return model_values(fleet.models[m], fleet.latency_ratio[m], fleet.laws[m])
+        # Of an LLM, theta steers the first token; its tokens' pace is the engine's to keep.
+        ratio = fleet.ttft_ratio if fleet.specs[m].kind == "llm" else fleet.latency_ratio
+        return model_values(fleet.models[m], ratio[m], fleet.laws[m])
 
     def _layout(
         self, source: str, names: Sequence[str], series_of: Callable[[str], list[pb.Series]]

@@ -6,6 +6,7 @@ from libs.common.adapters.service import Context, run
 from libs.common.ports import Start
 from libs.common.topics import METRICS_LAYOUTS, REGISTRY_DEVICES, REGISTRY_MODELS
 from services.predictor.app import Predictor, catch_up
+from services.predictor.core.warm import warm
 from services.predictor.settings import PredictorSettings
 from services.predictor.stream import Stream
 
@@ -14,6 +15,14 @@ DECLARATIONS = (METRICS_LAYOUTS, REGISTRY_MODELS, REGISTRY_DEVICES)
 
 async def main(settings: PredictorSettings, context: Context) -> None:
     """Serve until cancelled; an error in any part ends them all."""
+    # Some seconds where no cache has the kernels: in a thread, so that others may ask how we are.
+    warmed = asyncio.ensure_future(asyncio.to_thread(warm))
+    context.health.ready_when(
+        "kernels",
+        lambda: None if warmed.done() else "compiling the kernels: once, some 10 s",
+        vital=False,  # slow on a busy machine, and no faster in a new process
+    )
+    await warmed
     policy = settings.predictor.policy()
     predictor = Predictor(context.origin, context.bus, context.clock, policy)
     async with context.bus.tail(DECLARATIONS, Start.EARLIEST) as reader:

@@ -1,35 +1,42 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.predictor.core import laws
+from services.predictor.core.jit import Row
 
 ALPHA, BETA, LARGEST = 20.0, 5.0, 16.0
-PRIOR = np.array([[ALPHA], [BETA]])
+(PRIOR,) = np.array([(ALPHA, BETA, LARGEST, np.nan)], laws.PRIOR)
 
 
 def sums_of(sizes: np.ndarray, times_ms: np.ndarray) -> np.ndarray:
     each = (np.ones_like(sizes), sizes, times_ms, sizes**2, sizes * times_ms)
-    return np.array([[part.sum()] for part in each])
+    return np.array([part.sum() for part in each])
 
 
-def fitted(state: laws.Batches) -> tuple[float, float]:
-    alpha, beta = laws.fit(state, PRIOR, np.array([LARGEST]))[:, 0]
-    return float(alpha), float(beta)
+def after(*batches: np.ndarray) -> Row:
+    (sums,) = laws.nothing_measured(1)
+    for grown in batches:
+        laws.add_batches(sums, *grown)
+    return sums
+
+
+def fitted(state: Row) -> tuple[float, float]:
+    return laws.fit(state, PRIOR)
 
 
 def test_no_batch_means_the_law_of_the_registry() -> None:
-    assert fitted(laws.no_batches(1)) == pytest.approx((ALPHA, BETA))
+    assert fitted(after()) == pytest.approx((ALPHA, BETA))
 
 
 def test_the_fit_is_weighted_least_squares_with_forgetting() -> None:
     rng = np.random.default_rng(1)
-    state, rows, weights = laws.no_batches(1), [], np.array([])
+    state, rows, weights = after(), [], np.array([])
     for _ in range(50):
         sizes = rng.integers(1, 17, 20).astype(float)
         times_ms = 31 + 2.5 * sizes + rng.normal(0, 3, 20)
-        state = laws.add_batches(state, sums_of(sizes, times_ms))
+        laws.add_batches(state, *sums_of(sizes, times_ms))
         weights = np.append(weights * np.exp(-20 / laws.MEMORY_BATCHES), np.ones(20))
         rows += list(zip(sizes, times_ms, strict=True))
     # The prior: a batch of 1 and one of the largest size, never forgotten.
@@ -40,21 +47,22 @@ def test_the_fit_is_weighted_least_squares_with_forgetting() -> None:
     expected = np.linalg.lstsq(design * root[:, None], table[:, 1] * root, rcond=None)[0]
     assert fitted(state) == pytest.approx(tuple(expected))
     assert fitted(state) == pytest.approx((31, 2.5), rel=0.05), "the registry is outvoted"
-    assert state.seen[0] == 1000
+    assert state["seen"] == 1000
 
 
 def test_batches_of_one_size_teach_the_time_at_that_size() -> None:
     sizes = np.full(400, 8.0)
-    alpha, beta = fitted(laws.add_batches(laws.no_batches(1), sums_of(sizes, sizes * 0 + 120.0)))
+    alpha, beta = fitted(after(sums_of(sizes, sizes * 0 + 120.0)))
     assert alpha + 8 * beta == pytest.approx(120, rel=0.01)
     assert alpha > 0
     assert beta > 0
 
 
+@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.tuples(st.integers(1, 64), st.floats(0.01, 1e4)), max_size=30))
 def test_alpha_is_never_negative_and_beta_is_positive(batches: list[tuple[int, float]]) -> None:
     table = np.array(batches, dtype=float).reshape(-1, 2)
-    alpha, beta = fitted(laws.add_batches(laws.no_batches(1), sums_of(table[:, 0], table[:, 1])))
+    alpha, beta = fitted(after(sums_of(table[:, 0], table[:, 1])))
     assert alpha >= 0
     assert beta > 0
     assert np.isfinite(alpha + beta)
@@ -63,23 +71,23 @@ def test_alpha_is_never_negative_and_beta_is_positive(batches: list[tuple[int, f
 def test_what_is_not_known_is_passed_over_whole() -> None:
     grown = sums_of(np.array([4.0]), np.array([50.0]))
     grown[4] = np.nan
-    assert laws.add_batches(laws.no_batches(1), grown) == laws.no_batches(1)
-    assert np.isnan(laws.fit(laws.no_batches(1), PRIOR * np.nan, np.array([np.nan]))).all()
+    assert after(grown) == after()
+    (unknown,) = np.full(1, np.nan, laws.PRIOR)
+    assert np.isnan(laws.fit(after(), unknown)).all()
 
 
 def test_the_registry_counts_as_one_load_among_the_measured() -> None:
-    state = laws.no_loads(1)
-    prior = np.array([10_000.0])
-    assert laws.load_ms(state, prior)[0] == 10_000
-    state = laws.add_loads(state, np.array([[1.0], [14_000.0]]))
-    assert laws.load_ms(state, prior)[0] == pytest.approx(12_000)
+    state = after()
+    assert laws.load_ms(state, 10_000.0) == 10_000
+    laws.add_loads(state, 1.0, 14_000.0)
+    assert laws.load_ms(state, 10_000.0) == pytest.approx(12_000)
     for _ in range(40):
-        state = laws.add_loads(state, np.array([[1.0], [14_000.0]]))
-    assert laws.load_ms(state, prior)[0] == pytest.approx(14_000, rel=0.05)
+        laws.add_loads(state, 1.0, 14_000.0)
+    assert laws.load_ms(state, 10_000.0) == pytest.approx(14_000, rel=0.05)
 
 
 def test_a_load_time_that_nobody_knows_is_not_a_number() -> None:
-    unknown = np.array([np.nan])
-    assert np.isnan(laws.load_ms(laws.no_loads(1), unknown)[0])
-    measured = laws.add_loads(laws.no_loads(1), np.array([[2.0], [6000.0]]))
-    assert laws.load_ms(measured, unknown)[0] == pytest.approx(3000)
+    state = after()
+    assert np.isnan(laws.load_ms(state, np.nan))
+    laws.add_loads(state, 2.0, 6000.0)
+    assert laws.load_ms(state, np.nan) == pytest.approx(3000)

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from libs.common import series
 from services.predictor.core import node_scores
 from services.predictor.core.columns import read_layout
-from services.predictor.core.node_scores import Shares, Weights
+from services.predictor.core.jit import Table
+from services.predictor.core.node_scores import Weights
 
 share = st.floats(0, 1)
 
 
-def shares(cpu: float, memory: float, disk: float, network: float) -> Shares:
-    return Shares(*(np.array([value]) for value in (cpu, memory, disk, network, 1.0)))
+def shares(cpu: float, memory: float, disk: float, network: float) -> Table:
+    return np.array([(cpu, memory, disk, network, 1.0)], node_scores.SHARES)
 
 
 @given(share, share, share, share)
@@ -44,10 +45,10 @@ def test_busy_seconds_and_bytes_become_shares(collector: Callable) -> None:
     host.add(series.HOST_CPU_BUSY_S, "n1", 6.0)
     host.add(series.HOST_NETWORK_BYTES, "n1", 300.0)
     now = host.sight().values
-    state = node_scores.nothing_seen(1, bandwidth=1000)
-    seen = node_scores.see(state, columns, before, now, elapsed_s=2.0)
-    assert (seen.cpu[0], seen.memory[0], seen.network[0]) == pytest.approx((0.75, 0.25, 0.15))
-    assert np.isnan(seen.disk[0])
+    (seen,) = node_scores.nothing_seen(1, bandwidth=1000)
+    node_scores.see(seen, columns.of_node[0], before, now, 2.0)
+    assert (seen["cpu"], seen["memory"], seen["network"]) == pytest.approx((0.75, 0.25, 0.15))
+    assert np.isnan(seen["disk"])
 
 
 def test_more_traffic_than_configured_is_the_new_measure(collector: Callable) -> None:
@@ -56,6 +57,7 @@ def test_more_traffic_than_configured_is_the_new_measure(collector: Callable) ->
     before = host.sight().values
     host.add(series.HOST_NETWORK_BYTES, "n1", 5000.0)
     now = host.sight().values
-    seen = node_scores.see(node_scores.nothing_seen(1, 1000), columns, before, now, 1.0)
-    assert seen.network[0] == 1.0
-    assert seen.bandwidth[0] == 5000
+    (seen,) = node_scores.nothing_seen(1, 1000)
+    node_scores.see(seen, columns.of_node[0], before, now, 1.0)
+    assert seen["network"] == 1.0
+    assert seen["bandwidth"] == 5000

@@ -103,6 +103,46 @@ def test_replaying_a_log_from_any_point_ends_in_the_same_forecast(router: Callab
     assert partition.forecasts(twice, 0, POLICY) == partition.forecasts(once, 0, POLICY)
 
 
+def test_a_copy_of_a_state_goes_its_own_way(router: Callable, declared: Registry) -> None:
+    source = router("chat")
+    state = feed(source, EMPTY, 237, 5, declared)
+    twin = partition.copied(state)
+    before, judged = only(state), partition.accounts(state, POLICY)
+    source.add(series.ARRIVALS, "chat", 50)
+    sight = source.sight(after_ms=3000)
+    state, _ = fold(state, sight, declared)
+    assert (only(twin), partition.accounts(twin, POLICY)) == (before, judged), "untouched"
+    twin, _ = fold(twin, sight, declared)
+    assert only(twin) == only(state) != before
+
+
+def test_a_refused_tick_changes_nothing(router: Callable) -> None:
+    source = router("audio", "chat")
+    state = feed(source, EMPTY, 37, 5)
+    before = partition.copied(state)
+    source.add(series.ARRIVALS, "audio", 5)
+    source.set(series.ENDS_OK, "chat", -1)
+    with pytest.raises(ContractError, match="ends_ok_total of chat is -1"):
+        fold(state, source.sight())
+    assert partition.forecasts(state, 0, POLICY) == partition.forecasts(before, 0, POLICY)
+    assert (state.sources["router/0"].values == before.sources["router/0"].values).all()
+
+
+def test_models_of_one_source_do_not_touch_each_other(router: Callable) -> None:
+    rng = np.random.default_rng(3)
+    names = [f"m{at}" for at in range(5)]
+    together, alone = router(*names), [router(name) for name in names]
+    state, apart = EMPTY, [EMPTY] * len(names)
+    for _ in range(130):
+        for at, name in enumerate(names):
+            count = float(rng.poisson(3 * at))
+            together.add(series.ARRIVALS, name, count)
+            alone[at].add(series.ARRIVALS, name, count)
+            apart[at], _ = fold(apart[at], alone[at].sight())
+        state, _ = fold(state, together.sight())
+    assert list(partition.forecasts(state, 0, POLICY).forecasts) == [only(one) for one in apart]
+
+
 def test_a_counter_that_falls_was_started_again(router: Callable) -> None:
     source = router("chat")
     state = feed(source, EMPTY, 100, 5)
@@ -117,7 +157,8 @@ def test_arrivals_of_a_gap_are_spread_over_it(router: Callable) -> None:
     source.add(series.ARRIVALS, "chat", 5 * 73)
     state, _ = fold(state, source.sight(after_ms=7300))
     assert only(state).arrival_rate_rps == pytest.approx(50, rel=0.05)
-    counts = state.sources["router/0"].arrivals.counts[0]
+    (arrivals,) = state.sources["router/0"].arrivals
+    counts = np.roll(arrivals["counts"], -1 - arrivals["newest"])
     assert counts[-16:] == pytest.approx([50] * 16), "the first second was not wholly seen"
     assert np.isnan(counts[-17])
 

@@ -1,9 +1,9 @@
 """Where in a source's columns each signal stands: a layout, read once and turned into indices.
 
-A tick then costs a few fancy indexings, whatever the layout holds. Series that the predictor has no
-use for are passed over.
+A tick then costs one look a signal. Series that the predictor has no use for are passed over.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -13,30 +13,43 @@ import numpy.typing as npt
 from libs.common import plimsoll_pb2 as pb
 from libs.common import series
 from libs.common.errors import ContractError
+from services.predictor.core.jit import Table, kernel, record
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Pair = tuple[str, str]  # model, device type
 Key = tuple[str, str, str, str, int]  # metric, model, node, device type, bucket
 
-OF_MODEL = (
-    series.ARRIVALS,
-    series.ENDS_OK,
-    series.ENDS_LATE,
-    series.QUEUE,
-    series.IN_FLIGHT,
-    series.PROMPT_TOKENS,
-    series.OUTPUT_TOKENS,
-)
-OF_PAIR = series.BY_DEVICE_TYPE
-OF_NODE = (
-    series.HOST_CPU_BUSY_S,
-    series.HOST_CPU_COUNT,
-    series.HOST_MEMORY_USED,
-    series.HOST_MEMORY_TOTAL,
-    series.HOST_DISK_BUSY_S,
-    series.HOST_NETWORK_BYTES,
-)
+# Series by the name that the kernels call their column.
+OF_MODEL = {
+    "arrivals": series.ARRIVALS,
+    "ends_ok": series.ENDS_OK,
+    "ends_late": series.ENDS_LATE,
+    "queue": series.QUEUE,
+    "in_flight": series.IN_FLIGHT,
+    "prompt_tokens": series.PROMPT_TOKENS,
+    "output_tokens": series.OUTPUT_TOKENS,
+}
+OF_PAIR = {
+    "n": series.BATCHES,
+    "b": series.BATCH_REQUESTS,
+    "s": series.BATCH_SERVICE_MS,
+    "bb": series.BATCH_REQUESTS_SQUARED,
+    "bs": series.BATCH_CROSS,
+    "loads": series.LOADS,
+    "load_ms": series.LOAD_MS,
+}
+OF_NODE = {
+    "cpu_busy_s": series.HOST_CPU_BUSY_S,
+    "cpu_count": series.HOST_CPU_COUNT,
+    "memory_used": series.HOST_MEMORY_USED,
+    "memory_total": series.HOST_MEMORY_TOTAL,
+    "disk_busy_s": series.HOST_DISK_BUSY_S,
+    "network_bytes": series.HOST_NETWORK_BYTES,
+}
+AT_MODEL = record({**dict.fromkeys(OF_MODEL, "i8"), "buckets": ("i8", series.LATENCY_BUCKETS)})
+AT_PAIR = record({**dict.fromkeys(OF_PAIR, "i8"), "model": "i8"})
+AT_NODE = record(dict.fromkeys(OF_NODE, "i8"))
 # Above every counter in use (2^63 bytes), and small enough for its square to be finite.
 LARGEST = 1e19
 
@@ -48,11 +61,9 @@ class Columns(NamedTuple):
     models: tuple[str, ...]
     pairs: tuple[Pair, ...]
     nodes: tuple[str, ...]
-    of_model: dict[str, Ints]  # by metric, (models,)
-    model_of_pair: Ints  # (pairs,), into models
-    of_pair: dict[str, Ints]  # by metric, (pairs,)
-    of_node: dict[str, Ints]  # by metric, (nodes,)
-    buckets: Ints  # of latency, (models, LATENCY_BUCKETS)
+    of_model: Table  # of AT_MODEL, (models,)
+    of_pair: Table  # of AT_PAIR, (pairs,); `model` is a row of `models`
+    of_node: Table  # of AT_NODE, (nodes,)
     known: Ints  # all columns in use
 
 
@@ -63,61 +74,67 @@ def read_layout(layout: pb.Layout, declared: Iterable[Pair] = ()) -> Columns:
     """
     keys = tuple((s.metric, s.model, s.node, s.device_type, s.bucket) for s in layout.series)
     at = {key: column for column, key in enumerate(keys)}
-    models = tuple(sorted({k[1] for k in keys if k[0] in OF_MODEL and k[1]}))
-    measured = {(k[1], k[3]) for k in keys if k[0] in OF_PAIR and k[3]}
-    pairs = tuple(sorted(pair for pair in measured.union(declared) if pair[0] in models))
-    nodes = tuple(sorted({k[2] for k in keys if k[0] in OF_NODE and k[2]}))
-    of_model = {m: _find(at, [(m, name, "", "", 0) for name in models]) for m in OF_MODEL}
-    of_pair = {m: _find(at, [(m, name, "", kind, 0) for name, kind in pairs]) for m in OF_PAIR}
-    of_node = {m: _find(at, [(m, "", name, "", 0) for name in nodes]) for m in OF_NODE}
-    buckets = _find(
-        at,
-        [
-            (series.LATENCY_RATIO, name, "", "", bucket)
-            for name in models
-            for bucket in range(series.LATENCY_BUCKETS)
-        ],
-    ).reshape(len(models), series.LATENCY_BUCKETS)
-    found = [*of_model.values(), *of_pair.values(), *of_node.values(), buckets.ravel()]
+    models = tuple(sorted({k[1] for k in keys if k[0] in OF_MODEL.values() and k[1]}))
+    row = {name: place for place, name in enumerate(models)}
+    measured = {(k[1], k[3]) for k in keys if k[0] in OF_PAIR.values() and k[3]}
+    pairs = tuple(sorted(pair for pair in measured.union(declared) if pair[0] in row))
+    nodes = tuple(sorted({k[2] for k in keys if k[0] in OF_NODE.values() and k[2]}))
+    of_model = np.zeros(len(models), AT_MODEL)
+    of_pair = np.zeros(len(pairs), AT_PAIR)
+    of_node = np.zeros(len(nodes), AT_NODE)
+    for field, metric in OF_MODEL.items():
+        of_model[field] = [at.get((metric, name, "", "", 0), -1) for name in models]
+    for bucket in range(series.LATENCY_BUCKETS):
+        wanted = [(series.LATENCY_RATIO, name, "", "", bucket) for name in models]
+        of_model["buckets"][:, bucket] = [at.get(key, -1) for key in wanted]
+    for field, metric in OF_PAIR.items():
+        of_pair[field] = [at.get((metric, name, "", kind, 0), -1) for name, kind in pairs]
+    of_pair["model"] = [row[name] for name, _ in pairs]
+    for field, metric in OF_NODE.items():
+        of_node[field] = [at.get((metric, "", name, "", 0), -1) for name in nodes]
+    found = [
+        *(of_model[field].ravel() for field in AT_MODEL.fields or ()),
+        *(of_pair[field] for field in OF_PAIR),
+        *(of_node[field] for field in OF_NODE),
+    ]
     known = np.unique(np.concatenate(found))
-    return Columns(
-        keys,
-        models,
-        pairs,
-        nodes,
-        of_model,
-        np.array([models.index(name) for name, _ in pairs], dtype=np.int64),
-        of_pair,
-        of_node,
-        buckets,
-        known[known >= 0],
-    )
+    return Columns(keys, models, pairs, nodes, of_model, of_pair, of_node, known[known >= 0])
 
 
-def check(columns: Columns, values: Floats) -> None:
-    """Refuse values that no counter or level can have; NaN says not known, and passes.
+def refuse(columns: Columns, values: Floats, column: int) -> ContractError:
+    """Return the error that says which value no counter or level can have."""
+    key = columns.keys[column]
+    whose = " ".join(part for part in key[1:4] if part)
+    return ContractError(f"{key[0]} of {whose} is {values[column]:g}, not in 0 to {LARGEST:g}")
 
-    Raises:
-        ContractError: names the first series that is negative, or beyond all reason.
+
+@kernel
+def first_bad(known: Ints, values: Floats) -> int:
+    """Return the first column whose value no counter or level can have, or -1.
+
+    NaN says not known, and passes.
     """
-    bad = columns.known[(values[columns.known] < 0) | (values[columns.known] > LARGEST)]
-    if bad.size:
-        key = columns.keys[bad[0]]
-        whose = " ".join(part for part in key[1:4] if part)
-        raise ContractError(f"{key[0]} of {whose} is {values[bad[0]]:g}, not in 0 to {LARGEST:g}")
+    for column in known:
+        if values[column] < 0 or values[column] > LARGEST:
+            return column
+    return -1
 
 
-def pick(values: Floats, columns: Ints) -> Floats:
-    """Return the values in these columns, in the shape of `columns`; NaN where it is -1."""
-    return np.append(values, np.nan)[columns]
+@kernel
+def value(values: Floats, column: int) -> float:
+    """Return the value in a column; NaN where there is none."""
+    return values[column] if column >= 0 else math.nan
 
 
-def increases(before: Floats, now: Floats) -> Floats:
-    """Return by how much each counter grew; NaN where either end is not known.
+@kernel
+def grown(before: Floats, now: Floats, column: int) -> float:
+    """Return by how much a counter grew; NaN where either end is not known.
 
     A counter that fell was started again: all it holds has come since.
     """
-    return np.where(now < before, now, now - before)
+    if column < 0:
+        return math.nan
+    return now[column] if now[column] < before[column] else now[column] - before[column]
 
 
 def carry_over(old: Sequence[Key], values: Floats, new: Sequence[Key]) -> Floats:
@@ -127,7 +144,3 @@ def carry_over(old: Sequence[Key], values: Floats, new: Sequence[Key]) -> Floats
     """
     last = dict(zip(old, values.tolist(), strict=True))
     return np.array([last.get(key, np.nan) for key in new], dtype=np.float64)
-
-
-def _find(at: dict[Key, int], wanted: list[Key]) -> Ints:
-    return np.array([at.get(key, -1) for key in wanted], dtype=np.int64)

@@ -1,52 +1,58 @@
 """Latency against the objective, over the last seconds, from the router's 32 log buckets.
 
-State is (models, SECONDS, LATENCY_BUCKETS): ends by second and bucket, the running second last.
+State is (SECONDS, LATENCY_BUCKETS) of each model: ends by second and bucket, the running second
+last.
 """
 
+import math
+
 import numpy as np
+import numpy.typing as npt
 
 from libs.common.series import LATENCY_BUCKETS, LATENCY_RATIO_EDGES
-from services.predictor.core.columns import Floats
+from services.predictor.core.jit import entry
+
+Floats = npt.NDArray[np.float64]
 
 SECONDS = 6
 PERCENTILE = 0.98
 
 
-def nothing_seen(models: int) -> Floats:
-    """Return the state of models never seen."""
-    return np.zeros((models, SECONDS, LATENCY_BUCKETS))
+def nothing_seen() -> Floats:
+    """Return the state of a model never seen."""
+    return np.zeros((SECONDS, LATENCY_BUCKETS))
 
 
-def add(ends: Floats, grown: Floats, seconds_passed: int) -> Floats:
-    """Forget what is older than the window, then count the ends of one sample.
-
-    `grown` is (models, LATENCY_BUCKETS), NaN where not known; the sample lies `seconds_passed`
-    whole seconds after the one before it.
-    """
-    kept = ends[:, min(seconds_passed, SECONDS) :]
-    fresh = np.zeros((len(ends), SECONDS - kept.shape[1], LATENCY_BUCKETS))
-    moved = np.concatenate((kept, fresh), axis=1)
-    moved[:, -1] += np.nan_to_num(grown)
-    return moved
+@entry
+def forget(ends: Floats, seconds_passed: int) -> None:
+    """Forget what is older than the window, now that so many whole seconds have passed."""
+    if seconds_passed == 0:
+        return
+    for second in range(SECONDS):
+        now = second + seconds_passed
+        for bucket in range(LATENCY_BUCKETS):
+            ends[second, bucket] = ends[now, bucket] if now < SECONDS else 0.0
 
 
-def slo_ratio_p98(ends: Floats) -> Floats:
-    """Return the 98th percentile of latency / objective, (models,); NaN where nothing ended.
+@entry
+def slo_ratio_p98(ends: Floats) -> float:
+    """Return the 98th percentile of latency / objective; NaN where nothing ended.
 
     Within a bucket ends are taken as spread evenly over the logarithm; the last bucket is open, and
     stands for its lower edge, 6.7.
     """
-    counts = ends.sum(axis=1)
-    total = counts.sum(axis=1)
-    below = np.cumsum(counts, axis=1)
+    total = ends.sum()
+    if total <= 0:
+        return math.nan
     wanted = PERCENTILE * total
-    bucket = (below < wanted[:, None] - 1e-9).sum(axis=1).clip(max=LATENCY_BUCKETS - 1)
-    rows = np.arange(len(ends))
-    inside = counts[rows, bucket]
-    reached = below[rows, bucket] - inside
-    with np.errstate(invalid="ignore", divide="ignore"):
-        part = np.where(inside > 0, (wanted - reached) / inside, 1.0)
-    # Edges are a quarter of a doubling apart: bucket i ends at edge i and begins a quarter below.
-    top = LATENCY_RATIO_EDGES[np.minimum(bucket, LATENCY_BUCKETS - 2)]
-    ratio = np.where(bucket == LATENCY_BUCKETS - 1, top, top * 2.0 ** ((part - 1) / 4))
-    return np.where(total > 0, ratio, np.nan)
+    below = 0.0
+    for bucket in range(LATENCY_BUCKETS - 1):
+        inside = 0.0
+        for second in range(SECONDS):
+            inside += ends[second, bucket]
+        if below + inside >= wanted - 1e-9:
+            part = (wanted - below) / inside if inside > 0 else 1.0
+            # Edges are a quarter of a doubling apart: bucket i ends at edge i.
+            return LATENCY_RATIO_EDGES[bucket] * 2.0 ** ((part - 1) / 4)
+        below += inside
+    return LATENCY_RATIO_EDGES[-1]

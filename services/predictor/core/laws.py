@@ -1,94 +1,101 @@
 """What a batch and a load take on each device type: the registry's figures, corrected by measured.
 
 Both are least squares with forgetting, kept as sums so that a lost tick loses nothing, and both
-count the registry as a few observations that are never forgotten. Rows are (model, device type).
+count the registry as a few observations that are never forgotten. One record a pair of model and
+device type.
 """
 
-from typing import NamedTuple
+import math
 
 import numpy as np
 
-from services.predictor.core.columns import Floats
+from services.predictor.core.jit import Row, Table, entry, record
 
 MEMORY_BATCHES = 500.0  # a batch counts half after 350 more
 MEMORY_LOADS = 5.0
 # A fit beyond these shares of the registry's beta is noise, and would divide by nearly nothing.
 BETA_SHARE_MIN = 0.01
 
-
-class Batches(NamedTuple):
-    """Sums over finished batches of size b that took s ms, the older ones counting less."""
-
-    n: Floats
-    b: Floats
-    s: Floats
-    bb: Floats
-    bs: Floats
-    seen: Floats  # how many in all, none forgotten
-
-
-class Loads(NamedTuple):
-    """Sums over finished loads, the older ones counting less."""
-
-    n: Floats
-    ms: Floats
+# Sums over finished batches of size b that took s ms, and over loads, the older ones counting less.
+SUMS = record(
+    {
+        "n": "f8",
+        "b": "f8",
+        "s": "f8",
+        "bb": "f8",
+        "bs": "f8",
+        "seen": "f8",  # batches in all, none forgotten
+        "loads": "f8",
+        "load_ms": "f8",
+    }
+)
+# What is declared; NaN: nothing.
+PRIOR = record({"alpha_ms": "f8", "beta_ms": "f8", "batch_max": "f8", "load_ms": "f8"})
 
 
-def no_batches(pairs: int) -> Batches:
-    """Return the state before the first batch."""
-    return Batches(*(np.zeros(pairs) for _ in Batches._fields))
+def nothing_measured(pairs: int) -> Table:
+    """Return the sums before the first batch and the first load."""
+    return np.zeros(pairs, SUMS)
 
 
-def no_loads(pairs: int) -> Loads:
-    """Return the state before the first load."""
-    return Loads(np.zeros(pairs), np.zeros(pairs))
-
-
-def add_batches(sums: Batches, grown: Floats) -> Batches:
-    """Take in what the five sums of `Batches` grew by, (5, pairs); a row with NaN is passed over.
+@entry
+def add_batches(sums: Row, n: float, b: float, s: float, bb: float, bs: float) -> None:
+    """Take in what the five sums grew by; NaN in one passes all over.
 
     With a memory of infinitely many batches, this is ordinary least squares.
     """
-    grown = np.where(np.isnan(grown).any(axis=0), 0.0, grown)
-    kept = np.exp(-grown[0] / MEMORY_BATCHES)
-    n, b, s, bb, bs = kept * np.stack(sums[:5]) + grown
-    return Batches(n, b, s, bb, bs, sums.seen + grown[0])
+    if math.isnan(n + b + s + bb + bs):
+        return
+    kept = math.exp(-n / MEMORY_BATCHES)
+    sums.n = kept * sums.n + n
+    sums.b = kept * sums.b + b
+    sums.s = kept * sums.s + s
+    sums.bb = kept * sums.bb + bb
+    sums.bs = kept * sums.bs + bs
+    sums.seen += n
 
 
-def fit(sums: Batches, prior: Floats, largest: Floats) -> Floats:
-    """Return alpha and beta of s(b) = alpha + beta b, (2, pairs), in ms; NaN where no prior is.
+@entry
+def fit(sums: Row, prior: Row) -> tuple[float, float]:
+    """Return alpha and beta of s(b) = alpha + beta b, in ms; NaN where no prior is.
 
-    The prior, (2, pairs), counts as one batch of 1 and one of `largest` (a model's batch_max, at
-    least 2 here) that took the times it says. So the fit is defined when all batches had one size:
-    then only the time at that size is learned. Alpha is never negative, beta always positive.
+    The prior counts as one batch of 1 and one of the largest size (`batch_max`, at least 2 here)
+    that took the times it says. So the fit is defined when all batches had one size: then only the
+    time at that size is learned. Alpha is never negative, beta always positive.
     """
-    largest = np.maximum(largest, 2.0)
-    took_one = prior[0] + prior[1]
-    took_largest = prior[0] + prior[1] * largest
+    if math.isnan(prior.alpha_ms + prior.beta_ms + prior.batch_max):
+        return math.nan, math.nan
+    largest = max(prior.batch_max, 2.0)
+    took_one = prior.alpha_ms + prior.beta_ms
+    took_largest = prior.alpha_ms + prior.beta_ms * largest
     n, b, bb = sums.n + 2, sums.b + 1 + largest, sums.bb + 1 + largest**2
     s = sums.s + took_one + took_largest
     bs = sums.bs + took_one + took_largest * largest
-    beta_min = BETA_SHARE_MIN * prior[1]
-    beta = np.maximum((n * bs - b * s) / (n * bb - b**2), beta_min)
+    beta_min = BETA_SHARE_MIN * prior.beta_ms
+    beta = max((n * bs - b * s) / (n * bb - b**2), beta_min)
     alpha = (s - beta * b) / n
-    # Where the best line starts below zero, the best one through zero is wanted.
-    beta = np.where(alpha < 0, np.maximum(bs / bb, beta_min), beta)
-    return np.stack((alpha.clip(min=0), beta))
+    if alpha < 0:
+        # Where the best line starts below zero, the best one through zero is wanted.
+        return 0.0, max(bs / bb, beta_min)
+    return alpha, beta
 
 
-def add_loads(sums: Loads, grown: Floats) -> Loads:
-    """Take in by how much loads and their milliseconds grew, (2, pairs)."""
-    grown = np.where(np.isnan(grown).any(axis=0), 0.0, grown)
-    kept = np.exp(-grown[0] / MEMORY_LOADS)
-    return Loads(kept * sums.n + grown[0], kept * sums.ms + grown[1])
+@entry
+def add_loads(sums: Row, loads: float, ms: float) -> None:
+    """Take in by how much loads and their milliseconds grew; NaN in one passes both over."""
+    if math.isnan(loads + ms):
+        return
+    kept = math.exp(-loads / MEMORY_LOADS)
+    sums.loads = kept * sums.loads + loads
+    sums.load_ms = kept * sums.load_ms + ms
 
 
-def load_ms(sums: Loads, prior_ms: Floats) -> Floats:
+@entry
+def load_ms(sums: Row, prior_ms: float) -> float:
     """Return the load time to expect; the registry's, `prior_ms`, counts as one load.
 
     NaN where the registry does not say it and none was measured.
     """
-    known = ~np.isnan(prior_ms)
-    n = sums.n + known
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(n > 0, (sums.ms + np.where(known, prior_ms, 0.0)) / n, np.nan)
+    if not math.isnan(prior_ms):
+        return (sums.load_ms + prior_ms) / (sums.loads + 1)
+    return sums.load_ms / sums.loads if sums.loads > 0 else math.nan

@@ -1,11 +1,12 @@
 """How busy a node is, in [0, 1]: lower is idler, first choice."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from libs.common import series
-from services.predictor.core.columns import Columns, Floats, increases, pick
+from services.predictor.core.columns import Floats, grown, value
+from services.predictor.core.jit import Row, Table, entry, kernel, record
 
 
 class Weights(NamedTuple):
@@ -17,57 +18,55 @@ class Weights(NamedTuple):
     network: float = 0.1
 
 
-class Shares(NamedTuple):
-    """How busy each resource of each node is, (nodes,), in [0, 1]; NaN where not known."""
+RESOURCES = Weights._fields
+# How busy each resource of a node is, in [0, 1]; NaN where not known.
+SHARES = record(
+    {
+        "cpu": "f8",
+        "memory": "f8",
+        "disk": "f8",
+        "network": "f8",  # of the bandwidth configured, or of the most seen where that is more
+        "bandwidth": "f8",  # the larger of the two, in bytes per second
+    }
+)
 
-    cpu: Floats
-    memory: Floats
-    disk: Floats
-    network: Floats  # of the bandwidth configured, or of the most seen where that is more
-    bandwidth: Floats  # the larger of the two, in bytes per second
 
-
-def nothing_seen(nodes: int, bandwidth: float) -> Shares:
+def nothing_seen(nodes: int, bandwidth: float) -> Table:
     """Return the state of nodes never seen, of a configured `bandwidth` in bytes per second."""
-    unknown = np.full(nodes, np.nan)
-    return Shares(unknown, unknown, unknown, unknown, np.full(nodes, bandwidth))
+    state = np.full(nodes, np.nan, SHARES)
+    state["bandwidth"] = bandwidth
+    return state
 
 
-def see(state: Shares, columns: Columns, before: Floats, now: Floats, elapsed_s: float) -> Shares:
-    """Take in one sample of a source; what it does not tell stays as it was."""
+@entry
+def see(state: Row, at: Row, before: Floats, now: Floats, elapsed_s: float) -> None:
+    """Take in one sample of a source; what it does not tell stays as it was.
 
-    def level(metric: str) -> Floats:
-        return pick(now, columns.of_node[metric])
-
-    def rate(metric: str) -> Floats:
-        at = columns.of_node[metric]
-        return increases(pick(before, at), pick(now, at)) / elapsed_s
-
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cpu = rate(series.HOST_CPU_BUSY_S) / level(series.HOST_CPU_COUNT)
-        memory = level(series.HOST_MEMORY_USED) / level(series.HOST_MEMORY_TOTAL)
-    network = rate(series.HOST_NETWORK_BYTES)
-    bandwidth = np.fmax(state.bandwidth, network)
-    return Shares(
-        _newer(state.cpu, cpu),
-        _newer(state.memory, memory),
-        _newer(state.disk, rate(series.HOST_DISK_BUSY_S)),
-        _newer(state.network, network / bandwidth),
-        bandwidth,
-    )
+    `at` says in which columns of the two samples the node's signals stand.
+    """
+    cpu = grown(before, now, at.cpu_busy_s) / elapsed_s / value(now, at.cpu_count)
+    memory = value(now, at.memory_used) / value(now, at.memory_total)
+    network = grown(before, now, at.network_bytes) / elapsed_s
+    if network > state.bandwidth:
+        state.bandwidth = network
+    state.cpu = _newer(state.cpu, cpu)
+    state.memory = _newer(state.memory, memory)
+    state.disk = _newer(state.disk, grown(before, now, at.disk_busy_s) / elapsed_s)
+    state.network = _newer(state.network, network / state.bandwidth)
 
 
-def scores(shares: Shares, weights: Weights) -> Floats:
+def scores(shares: Table, weights: Weights) -> Floats:
     """Return the score of each node, (nodes,); NaN until both cpu and memory are known.
 
     The weights of what is not known go to the rest, in proportion.
     """
-    each = np.stack(shares[:4], axis=1)
+    each = np.stack([shares[resource] for resource in RESOURCES], axis=1)
     weight = np.where(np.isnan(each), 0.0, np.array(weights))
     with np.errstate(invalid="ignore", divide="ignore"):
         score = (weight * np.nan_to_num(each)).sum(axis=1) / weight.sum(axis=1)
-    return np.where(np.isnan(shares.cpu) | np.isnan(shares.memory), np.nan, score)
+    return np.where(np.isnan(each[:, :2]).any(axis=1), np.nan, score)
 
 
-def _newer(old: Floats, new: Floats) -> Floats:
-    return np.where(np.isnan(new), old, new.clip(0, 1))
+@kernel
+def _newer(old: float, new: float) -> float:
+    return old if math.isnan(new) else min(max(new, 0.0), 1.0)

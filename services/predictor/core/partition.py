@@ -11,23 +11,37 @@ import numpy as np
 
 from libs.common import plimsoll_pb2 as pb
 from libs.common.errors import ContractError
-from services.predictor.core import arrivals, latency, laws, node_scores, residuals, tokens
+from services.predictor.core import fold, node_scores
 from services.predictor.core import source as sources
-from services.predictor.core.columns import check
-from services.predictor.core.node_scores import Shares
+from services.predictor.core.node_scores import RESOURCES
 from services.predictor.core.registry import Registry
-from services.predictor.core.residuals import FIVE, LEAD, SECOND, TICK
+from services.predictor.core.residuals import QUANTILES
 from services.predictor.core.source import Policy, Sight, Source
 
 AHEAD_MS = 60_000  # a clock further ahead than this is wrong
 HOLD_MS_MAX = 3_600_000  # values that would hold for longer would never be stale
 FORGET_MS = 120_000  # a source so long overdue is gone
 
+# The optional fields of a forecast, in the order of `fold.foresee`.
+NOW = (
+    "arrival_rate_rps",
+    "dispersion",
+    "queue_requests",
+    "in_flight_requests",
+    "slo_ratio_p98",
+    "prompt_tokens_mean",
+    "output_tokens_mean",
+)
+
 Skipped = Literal["", "late", "repeated", "too_many_series"]
 
 
 class Partition(NamedTuple):
-    """The state: what is known of each source, by name, in order of appearance."""
+    """The state: what is known of each source, by name, in order of appearance.
+
+    A tick changes its source in place, so the state that went into `step` is used up; who wants
+    both takes a copy before.
+    """
 
     sources: dict[str, Source]
 
@@ -68,21 +82,29 @@ def step(
     known = state.sources.get(sight.source)
     if known is not None and sight.at_ms <= known.at_ms:
         return state, Outcome("repeated" if sight.at_ms == known.at_ms else "late")
+    new_second = known is None or sight.at_ms // 1000 > known.at_ms // 1000
     if known is None:
         known = sources.begin(sight.layout, registry, policy)
     elif known.layout.layout_id != sight.layout.layout_id or known.registry is not registry:
         known = sources.resume(known, sight.layout, registry, policy)
-    check(known.columns, sight.values)
-    kept = {
-        name: source
-        for name, source in state.sources.items()
-        if source.next_by_ms + FORGET_MS >= sight.at_ms
-    }
-    others = sum(len(s.columns.keys) for name, s in kept.items() if name != sight.source)
-    if others + len(known.columns.keys) > policy.series_max:
-        return state, Outcome("too_many_series")
-    kept[sight.source] = sources.see(known, sight, policy)
+    kept = state.sources
+    if new_second or kept[sight.source] is not known:
+        # Looking at all sources once a second of each is often enough.
+        kept = {
+            name: source
+            for name, source in kept.items()
+            if name == sight.source or source.next_by_ms + FORGET_MS >= sight.at_ms
+        }
+        kept[sight.source] = known
+        if series_count(Partition(kept)) > policy.series_max:
+            return state, Outcome("too_many_series")
+    sources.see(known, sight, policy)
     return Partition(kept), Outcome("", bool(known.columns.models), bool(known.columns.nodes))
+
+
+def copied(state: Partition) -> Partition:
+    """Return a state that no later step changes."""
+    return Partition({name: sources.copied(source) for name, source in state.sources.items()})
 
 
 def series_count(state: Partition) -> int:
@@ -96,11 +118,12 @@ def forecasts(state: Partition, partition: int, policy: Policy) -> pb.LoadForeca
     A model that two sources report is that of the one seen first, until it is forgotten.
     """
     newest_ms = max((source.at_ms for source in state.sources.values()), default=0)
-    said: dict[str, pb.LoadForecast] = {}
+    message = pb.LoadForecasts(partition=partition, at_ms=newest_ms)
+    said: set[str] = set()
     for source in state.sources.values():
-        for forecast in _of_source(source, policy) if source.columns.models else ():
-            said.setdefault(forecast.model, forecast)
-    return pb.LoadForecasts(partition=partition, at_ms=newest_ms, forecasts=said.values())
+        if source.columns.models:
+            _tell(message, source, said, policy)
+    return message
 
 
 def scores(state: Partition, partition: int, policy: Policy) -> pb.NodeScores:
@@ -120,13 +143,11 @@ def scores(state: Partition, partition: int, policy: Policy) -> pb.NodeScores:
     np.maximum.at(newest_ms, at, np.repeat([float(s.at_ms) for s in telling], widths))
     # A score is as fresh as the oldest part of it.
     np.minimum.at(next_by_ms, at, np.repeat([float(s.next_by_ms) for s in telling], widths))
-    parts = []
-    for field in Shares._fields:
-        told = np.concatenate([getattr(source.shares, field) for source in telling])
-        merged = np.full(len(row), np.nan)
-        merged[at[~np.isnan(told)]] = told[~np.isnan(told)]
-        parts.append(merged)
-    score = node_scores.scores(Shares(*parts), policy.weights)
+    merged = node_scores.nothing_seen(len(row), policy.bandwidth)
+    for field in RESOURCES:
+        told = np.concatenate([source.shares[field] for source in telling])
+        merged[field][at[~np.isnan(told)]] = told[~np.isnan(told)]
+    score = node_scores.scores(merged, policy.weights)
     for name, place in row.items():
         if not np.isnan(score[place]):
             message.scores.add(
@@ -140,48 +161,40 @@ def scores(state: Partition, partition: int, policy: Policy) -> pb.NodeScores:
 
 def accounts(state: Partition, policy: Policy) -> dict[str, Account]:
     """Return, by model, how its forecasts fare. Sums run from the start of this state."""
-    said: dict[str, Account] = {}
+    accounts: dict[str, Account] = {}
     for source in state.sources.values():
         if not source.columns.models:
             continue
-        record, lead_s = source.record, sources.lead_s(source, policy)
-        now = arrivals.outlook(source.arrivals, source.at_ms % 1000 / 1000)
-        for row, name in enumerate(source.columns.models):
+        said, _ = sources.foresee(source, policy)
+        tables = (source.columns.models, said, source.models, source.arrivals, source.record)
+        for name, now, model, arrivals, record in zip(*tables, strict=True):
             account = Account(
-                float(now.level_rps[row] + now.excess_rps[row]),
-                float(lead_s[row]),
-                record.bands[row, :, -1].tolist(),
-                record.due[row].tolist(),
-                float(record.came[row]),
-                float(record.judged[row]),
-                record.covered[row].tolist(),
-                float(record.error[row]),
-                float(record.actual[row]),
+                float(now[0]),
+                float(model["lead_s"]),
+                record["bands"][arrivals["newest"]].tolist(),
+                record["due"].tolist(),
+                float(record["came"]),
+                float(record["judged"]),
+                record["covered"].tolist(),
+                float(record["error"]),
+                float(record["actual"]),
             )
-            said.setdefault(name, account)
-    return said
+            accounts.setdefault(name, account)
+    return accounts
 
 
-def _of_source(source: Source, policy: Policy) -> list[pb.LoadForecast]:
-    """Return the forecasts of one source's models, in the order of its columns."""
-    now = arrivals.outlook(source.arrivals, source.at_ms % 1000 / 1000)
-    horizon_s = sources.lead_s(source, policy)
-    mean, quantiles, peaks = residuals.foresee(source.record, now, horizon_s)
-    rate_rps = now.level_rps + now.excess_rps
-    prompt, output = tokens.means(source.tokens)
-    optional = {
-        "arrival_rate_rps": rate_rps.tolist(),
-        "dispersion": source.arrivals.dispersion.tolist(),
-        "queue_requests": source.queue.tolist(),
-        "in_flight_requests": source.in_flight.tolist(),
-        "slo_ratio_p98": latency.slo_ratio_p98(source.ends).tolist(),
-        "prompt_tokens_mean": prompt.tolist(),
-        "output_tokens_mean": output.tolist(),
-    }
-    said = []
-    for row, name in enumerate(source.columns.models):
-        known = {field: value[row] for field, value in optional.items() if not isnan(value[row])}
-        forecast = pb.LoadForecast(
+def _tell(message: pb.LoadForecasts, source: Source, said: set[str], policy: Policy) -> None:
+    """Add the forecasts of one source's models to a message, but of those `said` before."""
+    of_models, of_pairs = sources.foresee(source, policy)
+    told: list[pb.LoadForecast | None] = []
+    leads = source.models["lead_s"].tolist()
+    for name, row, lead_s in zip(source.columns.models, of_models.tolist(), leads, strict=True):
+        if name in said:
+            told.append(None)
+            continue
+        said.add(name)
+        known = {field: value for field, value in zip(NOW, row, strict=False) if value == value}
+        forecast = message.forecasts.add(
             model=name,
             at_ms=source.at_ms,
             newest_sample_ms=source.at_ms,
@@ -189,39 +202,39 @@ def _of_source(source: Source, policy: Policy) -> list[pb.LoadForecast]:
             **known,
         )
         if "arrival_rate_rps" in known:
-            places, horizons_ms = _horizons(horizon_s[row])
-            forecast.horizon_ms.extend(horizons_ms)
-            forecast.mean_rps.extend(mean[row, places].tolist())
-            forecast.quantile_rps.extend(quantiles[row, places].ravel().tolist())
-            forecast.peak_10s_quantile_rps.extend(peaks[row, places].ravel().tolist())
-        said.append(forecast)
-    _add_laws(said, source, policy)
-    return said
+            _add_horizons(forecast, row, lead_s)
+        told.append(forecast)
+    models = source.columns.of_pair["model"].tolist()
+    pairs = zip(source.columns.pairs, models, of_pairs.tolist(), strict=True)
+    for (_, device_type), at, figures in pairs:
+        if (forecast := told[at]) is not None:
+            _add_law(forecast, device_type, figures)
 
 
-def _horizons(lead_s: float) -> tuple[list[int], list[int]]:
-    """Return the published horizons in ms, rising and distinct, after their places in the record.
+def _add_horizons(forecast: pb.LoadForecast, row: list[float], lead_s: float) -> None:
+    """Add the published horizons, rising and distinct, and what is foreseen at each.
 
     The lead time is one where it is known, and not 5 s itself.
     """
-    places, horizons_ms = [TICK, SECOND, FIVE], [200, 1000, 5000]
-    if isnan(lead_s) or lead_s <= 5:
-        return places, horizons_ms
-    return [*places, LEAD], [*horizons_ms, int(lead_s) * 1000]
+    horizons_ms = [200, 1000, 5000]
+    if lead_s > 5:  # not NaN
+        horizons_ms.append(int(lead_s) * 1000)
+    count = len(horizons_ms)
+    quantiles = count * len(QUANTILES)
+    forecast.horizon_ms.extend(horizons_ms)
+    forecast.mean_rps.extend(row[fold.NOW : fold.NOW + count])
+    forecast.quantile_rps.extend(row[fold.MEANS : fold.MEANS + quantiles])
+    peaks = fold.MEANS + fold.BAND
+    forecast.peak_10s_quantile_rps.extend(row[peaks : peaks + quantiles])
 
 
-def _add_laws(said: list[pb.LoadForecast], source: Source, policy: Policy) -> None:
-    lead_ms = sources.lead_time_ms(source, policy)
-    alpha_ms, beta_ms = laws.fit(source.batches, source.priors.law, source.priors.batch_max)
-    for place, (model, (_, device_type)) in enumerate(
-        zip(source.columns.model_of_pair, source.columns.pairs, strict=True)
-    ):
-        if not np.isnan(lead_ms[place]):
-            said[model].lead_time_ms[device_type] = lead_ms[place]
-        if not np.isnan(beta_ms[place]):
-            law = said[model].law[device_type]
-            law.alpha_ms, law.beta_ms = alpha_ms[place], beta_ms[place]
-            law.batches = int(source.batches.seen[place])
+def _add_law(forecast: pb.LoadForecast, device_type: str, figures: list[float]) -> None:
+    lead_ms, alpha_ms, beta_ms, batches = figures
+    if not isnan(lead_ms):
+        forecast.lead_time_ms[device_type] = lead_ms
+    if not isnan(beta_ms):
+        law = forecast.law[device_type]
+        law.alpha_ms, law.beta_ms, law.batches = alpha_ms, beta_ms, int(batches)
 
 
 def _check_times(sight: Sight, now_ms: int) -> None:

@@ -5,7 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from libs.common.messages import BatchLaw, DeviceSpec, ModelSpec
-from services.predictor.core.columns import Floats, Pair
+from services.predictor.core.columns import Pair
+from services.predictor.core.jit import Table
+from services.predictor.core.laws import PRIOR
 
 
 class Registry(NamedTuple):
@@ -16,14 +18,6 @@ class Registry(NamedTuple):
 
 
 NOTHING_DECLARED = Registry({}, {})
-
-
-class Priors(NamedTuple):
-    """What is declared of each (model, device type), as arrays; NaN: nothing."""
-
-    law: Floats  # alpha_ms and beta_ms, (2, pairs)
-    batch_max: Floats
-    load_ms: Floats  # image + bytes / bandwidth + compile
 
 
 def with_model(registry: Registry, name: str, spec: ModelSpec | None) -> Registry:
@@ -47,26 +41,28 @@ def pairs_of(registry: Registry) -> tuple[Pair, ...]:
     return tuple((name, kind) for name, spec in registry.models.items() for kind in spec.law)
 
 
-def priors(registry: Registry, pairs: tuple[Pair, ...]) -> Priors:
-    """Return what is declared of each pair.
+def priors(registry: Registry, pairs: tuple[Pair, ...]) -> Table:
+    """Return what is declared of each pair, of `laws.PRIOR`.
 
-    Bytes come at the bandwidth of the slowest node that has the device type: a lead time that is
-    too long costs an idle GPU for some seconds, one too short a missed objective.
+    Load time is image + bytes / bandwidth + compile. Bytes come at the bandwidth of the slowest
+    node that has the device type: a lead time that is too long costs an idle GPU for some seconds,
+    one too short a missed objective.
     """
     bandwidth: dict[str, float] = {}
     for device in registry.devices.values():
         slowest = bandwidth.get(device.device_type, np.inf)
         bandwidth[device.device_type] = min(slowest, device.load_bytes_per_s)
-    out = np.full((4, len(pairs)), np.nan)
-    for row, (name, kind) in enumerate(pairs):
+    out = np.full(len(pairs), np.nan, PRIOR)
+    for row, (name, kind) in zip(out, pairs, strict=True):
         spec = registry.models.get(name)
         law = spec.law.get(kind) if spec is not None else None
         if spec is None or law is None:
             continue
         load = spec.load
         if isinstance(law, BatchLaw):
-            out[:3, row] = law.alpha_ms, law.beta_ms, spec.batch_max
+            row["alpha_ms"], row["beta_ms"] = law.alpha_ms, law.beta_ms
+            row["batch_max"] = spec.batch_max
         if kind in bandwidth:
             size = load.bytes or spec.weights_bytes
-            out[3, row] = 1000 * (load.image_s + size / bandwidth[kind] + load.compile_s)
-    return Priors(out[:2], out[2], out[3])
+            row["load_ms"] = 1000 * (load.image_s + size / bandwidth[kind] + load.compile_s)
+    return out

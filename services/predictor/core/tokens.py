@@ -1,36 +1,29 @@
 """Mean prompt and answer length of each model's recent requests."""
 
-from typing import NamedTuple
+import math
 
-import numpy as np
-
-from services.predictor.core.columns import Floats
+from services.predictor.core.jit import Row, kernel
 
 MEMORY_S = 30.0
+# Sums over ended requests, the older ones counting less; zero at first.
+FIELDS = {"ends": "f8", "prompt_tokens": "f8", "output_tokens": "f8"}
 
 
-class Tokens(NamedTuple):
-    """Sums over ended requests, (models,), the older ones counting less."""
-
-    ends: Floats
-    prompt: Floats
-    output: Floats
-
-
-def nothing_seen(models: int) -> Tokens:
-    """Return the state of models never seen."""
-    return Tokens(np.zeros(models), np.zeros(models), np.zeros(models))
+@kernel
+def add(sums: Row, ends: float, prompt: float, output: float, elapsed_s: float) -> None:
+    """Take in what ends, prompt and output tokens grew by; NaN in one passes all over."""
+    kept = math.exp(-elapsed_s / MEMORY_S)
+    if math.isnan(ends + prompt + output):
+        ends = prompt = output = 0.0
+    sums.ends = kept * sums.ends + ends
+    sums.prompt_tokens = kept * sums.prompt_tokens + prompt
+    sums.output_tokens = kept * sums.output_tokens + output
 
 
-def add(sums: Tokens, grown: Floats, elapsed_s: float) -> Tokens:
-    """Take in what ends, prompt and output tokens grew by, (3, models)."""
-    kept = np.exp(-elapsed_s / MEMORY_S)
-    grown = np.where(np.isnan(grown).any(axis=0), 0.0, grown)
-    return Tokens(*(kept * old + new for old, new in zip(sums, grown, strict=True)))
-
-
-def means(sums: Tokens) -> tuple[Floats, Floats]:
-    """Return prompt and output tokens a request, (models,) each; NaN where none has ended."""
+@kernel
+def means(sums: Row) -> tuple[float, float]:
+    """Return prompt and output tokens a request; NaN where none has ended."""
     # What has decayed to a thousandth of a request is the memory of one, and tells nothing.
-    ends = np.where(sums.ends > 1e-3, sums.ends, np.nan)
-    return sums.prompt / ends, sums.output / ends
+    if sums.ends <= 1e-3:
+        return math.nan, math.nan
+    return sums.prompt_tokens / sums.ends, sums.output_tokens / sums.ends
