@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from services.predictor.core.lifts import PEAK_MS, Foreseen, ahead, raised
 from services.predictor.core.residuals import QUANTILES
-from services.predictor.core.triggers import GAINS, KINDS, Lift, nothing_known
+from services.predictor.core.triggers import GAINS, KINDS, NOTHING_KNOWN, Lift
 
 NOW_MS = 1_800_000_000_000
 HORIZONS_MS = np.array((200.0, 1000.0, 5000.0, 60_000.0))
@@ -43,13 +43,14 @@ def test_a_rate_is_the_whole_and_a_factor_is_times_what_would_have_come() -> Non
     assert lifted(flat(), lift(0, rate=5.0, factor=0)).mean == pytest.approx([10.0] * 4)
 
 
-def test_the_peak_covers_a_lift_as_soon_as_ten_seconds_of_it_lie_ahead() -> None:
-    for within_s in (10, 30, 60):
+def test_the_peak_covers_a_lift_that_begins_within_the_horizon() -> None:
+    for within_s in (1, 10, 30, 60):
         peak = lifted(flat(), lift(60 - within_s)).peaks[-1, -1]
         margin = np.sqrt(flat().peaks[-1, -1]) - np.sqrt(10)
         assert peak == pytest.approx((np.sqrt(30) + margin) ** 2)
-    part = lifted(flat(), lift(55)).peaks[-1, 0]
-    assert flat().peaks[-1, 0] < part < lifted(flat(), lift(50)).peaks[-1, 0]
+    part = lifted(flat(), lift(30, duration_s=5)).peaks[-1, 0]
+    assert flat().peaks[-1, 0] < part < lifted(flat(), lift(30)).peaks[-1, 0]
+    assert (lifted(flat(), lift(59)).peaks[:-1] == flat().peaks[:-1]).all(), "not for shorter ones"
 
 
 def test_where_lifts_overlap_the_highest_counts() -> None:
@@ -81,7 +82,7 @@ def test_what_came_higher_once_raises_the_quantiles_and_not_yet_the_mean() -> No
 
 def test_only_lifts_within_the_horizon_are_ahead() -> None:
     lifts = (lift(-100), lift(-30), lift(50), lift(60))
-    plan = nothing_known()._replace(lifts=lifts)
+    plan = NOTHING_KNOWN._replace(lifts=lifts)
     assert ahead(plan, NOW_MS, 60_000) == [lifts[1], lifts[2]]
     assert ahead(plan, NOW_MS, 200) == [lifts[1]]
 
@@ -95,8 +96,9 @@ def by_hand(
     before: Foreseen, lifts: list[Lift], row: int, step_ms: int = 100
 ) -> tuple[float, float]:
     """Mean and largest 10 s mean of the last quantile, by brute force over steps of time."""
-    width = max(HORIZONS_MS[row], PEAK_MS)
-    times = NOW_MS + np.arange(0, int(width), step_ms)
+    horizon_ms = int(HORIZONS_MS[row])
+    times = NOW_MS + np.arange(0, horizon_ms + PEAK_MS, step_ms)
+    lifts = [one for one in lifts if one.at_ms < NOW_MS + horizon_ms]
     margin = np.sqrt(before.peaks[row, -1]) - np.sqrt(before.mean[row])
     mean = np.full(len(times), before.mean[row])
     peak = np.full(len(times), before.peaks[row, -1])
@@ -107,7 +109,7 @@ def by_hand(
         peak = np.where(runs, np.maximum(peak, (np.sqrt(level) + margin) ** 2), peak)
     window = PEAK_MS // step_ms
     largest = max(peak[at : at + window].mean() for at in range(len(times) - window + 1))
-    return float(mean[: int(HORIZONS_MS[row]) // step_ms].mean()), float(largest)
+    return float(mean[: horizon_ms // step_ms].mean()), float(largest)
 
 
 LIFTS = st.lists(

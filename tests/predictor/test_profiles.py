@@ -7,24 +7,25 @@ from hypothesis import strategies as st
 
 from libs.common import plimsoll_pb2 as pb
 from services.predictor.core import day_max, profiles
-from services.predictor.core.profiles import HOUR_MS, HOURS, Days
+from services.predictor.core.jit import Table
+from services.predictor.core.profiles import HOUR_MS, HOURS
 
 MIDNIGHT_MS = 1_800_000_000_000 // (24 * HOUR_MS) * 24 * HOUR_MS
 STEP_MS = 30_000
 Share = Callable[[float], float]  # of the hour since midnight of the first day
 
 
-def watched(share: Share, hours: float, state: Days | None = None, from_hour: float = 0) -> Days:
+def watched(share: Share, hours: float, state: Table | None = None, from_hour: float = 0) -> Table:
     state = profiles.nothing_seen(1) if state is None else state
     first, last = round(from_hour * HOUR_MS / STEP_MS), round(hours * HOUR_MS / STEP_MS)
     for step in range(first, last):
         now_ms = MIDNIGHT_MS + (step + 1) * STEP_MS
         value = share((step + 0.5) * STEP_MS / HOUR_MS)
-        state = profiles.see(state, np.array([value]), now_ms - STEP_MS, now_ms)
+        profiles.see(state[0], value, now_ms - STEP_MS, now_ms)
     return state
 
 
-def profile(state: Days, hours: float) -> int:
+def profile(state: Table, hours: float) -> int:
     peak = profiles.day_peak(state, MIDNIGHT_MS + round(hours * HOUR_MS) + STEP_MS)
     return int(profiles.classify(peak)[0])
 
@@ -80,24 +81,23 @@ def test_low_hours_are_those_whose_mean_is_low() -> None:
 def test_an_hours_mean_moves_half_way_with_each_day_and_less_with_gaps() -> None:
     state = watched(lambda _: 0.8, 24)
     state = watched(lambda hour: 0.4 if hour < 24.5 else np.nan, 26, state, from_hour=24)
-    assert state.mean[0, 0] == pytest.approx(0.8 - 0.5 * 0.5 * 0.4)
-    assert state.mean[0, 1] == pytest.approx(0.8)
+    assert state["mean"][0, 0] == pytest.approx(0.8 - 0.5 * 0.5 * 0.4)
+    assert state["mean"][0, 1] == pytest.approx(0.8)
 
 
 def test_a_long_gap_tells_nothing() -> None:
-    state = profiles.see(
-        profiles.nothing_seen(1), np.array([1.0]), MIDNIGHT_MS, MIDNIGHT_MS + 90_000
-    )
-    assert state.hour[0, 1] == 0
-    assert np.isnan(state.since_ms[0])
+    state = profiles.nothing_seen(1)
+    profiles.see(state[0], 1.0, MIDNIGHT_MS, MIDNIGHT_MS + 90_000)
+    assert state["hour_s"][0] == 0
+    assert np.isnan(state["since_ms"][0])
 
 
 def test_nodes_are_rows_that_know_nothing_of_each_other() -> None:
-    shares = np.array([0.9, np.nan, 0.1])
     state = profiles.nothing_seen(3)
     for minute in range(25 * 60):
         now_ms = MIDNIGHT_MS + (minute + 1) * 60_000
-        state = profiles.see(state, shares, now_ms - 60_000, now_ms)
+        for row, share in enumerate((0.9, np.nan, 0.1)):
+            profiles.see(state[row], share, now_ms - 60_000, now_ms)
     kinds = profiles.classify(profiles.day_peak(state, MIDNIGHT_MS + 25 * HOUR_MS))
     assert kinds.tolist() == [pb.NodeScore.STEADY, pb.NodeScore.UNKNOWN, pb.NodeScore.BURSTY]
     low = profiles.low_hours(profiles.hour_means(state, MIDNIGHT_MS + 25 * HOUR_MS))
@@ -117,8 +117,9 @@ def test_whatever_comes_every_figure_stays_a_share(ticks: list[tuple[int, float]
     state, now_ms = profiles.nothing_seen(1), MIDNIGHT_MS
     for elapsed_ms, share in ticks:
         now_ms += elapsed_ms
-        state = profiles.see(state, np.array([share]), now_ms - elapsed_ms, now_ms)
-        for part in (state.mean, state.peak, state.worth):
+        profiles.see(state[0], share, now_ms - elapsed_ms, now_ms)
+        for field in ("mean", "peak", "worth"):
+            part = state[field]
             told = part[~np.isnan(part)]
             assert ((told >= 0) & (told <= 1 + 1e-12)).all()
 
@@ -135,10 +136,10 @@ def test_whatever_comes_every_figure_stays_a_share(ticks: list[tuple[int, float]
 def test_the_largest_of_a_day_is_that_of_the_running_hour_and_the_23_before(
     ticks: list[tuple[int, float]],
 ) -> None:
-    table, now_ms, seen = day_max.nothing_seen(1), MIDNIGHT_MS, []
+    by_hour, now_ms, seen = np.full(HOURS, np.nan), MIDNIGHT_MS, []
     for elapsed_ms, value in ticks:
-        table = day_max.see(table, np.array([value]), now_ms, now_ms + elapsed_ms)
+        day_max.see(by_hour, value, now_ms, now_ms + elapsed_ms)
         now_ms += elapsed_ms
         seen.append((now_ms // HOUR_MS, value))
         recent = [v for hour, v in seen if hour > now_ms // HOUR_MS - HOURS and not np.isnan(v)]
-        assert day_max.largest(table)[0] == pytest.approx(max(recent, default=np.nan), nan_ok=True)
+        assert day_max.largest(by_hour) == pytest.approx(max(recent, default=np.nan), nan_ok=True)

@@ -15,11 +15,11 @@ from services.predictor.core.triggers import (
     GAINS,
     KINDS,
     LIFTS_MAX,
+    NOTHING_KNOWN,
     Lift,
     Plan,
     advance,
     announce,
-    nothing_known,
 )
 
 NOW_MS = 1_800_000_000_000
@@ -45,7 +45,7 @@ def played(plan: Plan, until_ms: int, came_rps: float, base_rps: float = 10.0) -
 
 
 def at(now_ms: int) -> Plan:
-    return advance(nothing_known(), now_ms, 10.0, 10.0, 1000)
+    return advance(NOTHING_KNOWN, now_ms, 10.0, 10.0, 1000)
 
 
 def test_what_was_announced_waits_until_its_time_is_over() -> None:
@@ -297,7 +297,8 @@ def test_whatever_comes_a_plan_stays_bounded_in_order_and_a_replay_gives_the_sam
     for plan in first:
         assert len(plan.lifts) <= LIFTS_MAX
         assert [one.at_ms for one in plan.lifts] == sorted(one.at_ms for one in plan.lifts)
-        assert all(one.until_ms > plan.seen_ms for one in plan.lifts)
+        after = advance(plan, plan.seen_ms + 1, nan, nan, 1)
+        assert all(one.until_ms > after.seen_ms for one in after.lifts), "what is over goes"
         assert ((plan.gains >= 0) & (plan.gains <= GAIN_MAX)).all()
         assert (np.diff(plan.past_ms, axis=1) >= 0).all()
         assert all(one.misses < triggers.MISSES_MAX for one in plan.lifts)

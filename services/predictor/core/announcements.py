@@ -8,12 +8,13 @@ the business of `triggers.py`.
 from collections.abc import Container
 from typing import Literal
 
-from services.predictor.core.triggers import Lift, Plan, announce, nothing_known
+from services.predictor.core.triggers import NOTHING_KNOWN, Lift, Plan, announce
 
 MODELS_MAX = 10_000
 KEPT = 64  # of a model; more than are ever ahead, so that a day of them can be learned from
 
 Announced = dict[str, tuple[Lift, ...]]  # by model, each by the time it begins
+NOTHING_ANNOUNCED: Announced = {}
 Outcome = Literal["taken", "late", "repeated", "changed", "crowded_out", "unknown_model"]
 
 
@@ -55,7 +56,7 @@ def learn(
         return plans
     learned = dict(plans)
     for name in mine:
-        plan = learned.get(name) or nothing_known()
+        plan = learned.get(name, NOTHING_KNOWN)
         for lift in now[name]:
             plan, _ = announce(plan, lift)
         learned[name] = plan

@@ -10,7 +10,16 @@ import numpy as np
 
 from libs.common.series import LATENCY_BUCKETS
 from services.predictor.core import arrivals as rates
-from services.predictor.core import latency, laws, node_scores, residuals, tokens
+from services.predictor.core import (
+    latency,
+    laws,
+    load_times,
+    node_scores,
+    profiles,
+    quality,
+    residuals,
+    tokens,
+)
 from services.predictor.core.arrivals import EARLY_MS, WINDOW_S
 from services.predictor.core.columns import Floats, Ints, first_bad, grown, value
 from services.predictor.core.jit import Row, Table, entry, kernel, record
@@ -30,9 +39,9 @@ MODEL = record(
     }
 )
 
-# A row of `foresee`: the rate, dispersion, queue, in flight, latency and token means; then mean,
-# quantiles and peaks at each horizon.
-NOW, HORIZONS_SAID = 7, 4
+# A row of `foresee`: the rate, dispersion, queue, in flight, latency, token means and how good it
+# was; then mean, quantiles and peaks at each horizon.
+NOW, HORIZONS_SAID = 9, 4
 MEANS = NOW + HORIZONS_SAID
 BAND = HORIZONS_SAID * len(QUANTILES)
 SAID = MEANS + 2 * BAND
@@ -42,7 +51,7 @@ SAID = MEANS + 2 * BAND
 def take_in(
     at_model: Table, at_pair: Table, at_node: Table, known: Ints, before: Floats, now: Floats,
     priors: Table, models: Table, arrivals: Table, record: Table, sums: Table, shares: Table,
-    start_ms: int, end_ms: int, held_until_ms: int, decision_ms: float,
+    days: Table, start_ms: int, end_ms: int, held_until_ms: int, decision_ms: float,
 ) -> int:  # fmt: skip
     """Take in the values of a tick, `now`; the first of a source, from 0, says where they stand.
 
@@ -52,9 +61,9 @@ def take_in(
     if bad >= 0:
         return bad
     if start_ms > 0:
-        elapsed_s = (end_ms - start_ms) / 1000
         for n in range(len(shares)):
-            node_scores.see(shares[n], at_node[n], before, now, elapsed_s)
+            node_scores.see(shares[n], at_node[n], before, now, start_ms, end_ms)
+            profiles.see(days[n], node_scores.busiest(shares[n]), start_ms, end_ms)
         for p in range(len(sums)):
             _measure(sums[p], at_pair[p], before, now)
     _set_lead_times(models, sums, priors, at_pair, decision_ms)
@@ -93,12 +102,13 @@ def foresee(
         row[2], row[3] = model.queue, model.in_flight
         row[4] = latency.slo_ratio_p98(model.latency)
         row[5], row[6] = tokens.means(model)
+        row[7], row[8] = quality.wape(record[m]), quality.coverage_p95(record[m])
         quantiles = row[MEANS : MEANS + BAND].reshape((HORIZONS_SAID, -1))
         peaks = row[MEANS + BAND :].reshape((HORIZONS_SAID, -1))
         residuals.foresee(record[m], now, model.lead_s, row[NOW:MEANS], quantiles, peaks)
     of_pairs = np.empty((len(sums), 4))
     for p in range(len(sums)):
-        of_pairs[p, 0] = laws.load_ms(sums[p], priors[p].load_ms) + decision_ms
+        of_pairs[p, 0] = load_times.load_ms(sums[p], priors[p].load_ms) + decision_ms
         of_pairs[p, 1], of_pairs[p, 2] = laws.fit(sums[p], priors[p])
         of_pairs[p, 3] = sums[p].seen
     return said, of_pairs
@@ -114,7 +124,7 @@ def _measure(sums: Row, at: Row, before: Floats, now: Floats) -> None:
         grown(before, now, at.bb),
         grown(before, now, at.bs),
     )
-    laws.add_loads(sums, grown(before, now, at.loads), grown(before, now, at.load_ms))
+    load_times.add(sums, grown(before, now, at.loads), grown(before, now, at.load_ms))
 
 
 @kernel
@@ -125,7 +135,7 @@ def _set_lead_times(
     for m in range(len(models)):
         models[m].lead_s = math.nan
     for p in range(len(sums)):
-        lead_ms = laws.load_ms(sums[p], priors[p].load_ms) + decision_ms
+        lead_ms = load_times.load_ms(sums[p], priors[p].load_ms) + decision_ms
         if math.isnan(lead_ms):
             continue
         steps = max(math.ceil(lead_ms / (1000 * LEAD_STEP_S)), 1)

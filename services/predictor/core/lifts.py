@@ -2,13 +2,15 @@
 
 What is foreseen without them is taken as level over its horizon, and each lift as a level of its
 own while it runs. Where lifts overlap, the highest counts. So the rate ahead is a step function of
-time, of which means, and the largest mean of 10 s, are exact.
+time, of which means, and the largest mean of 10 s, are exact. The 10 s may end after the horizon:
+a replica that is resident a lead time from now is to carry what begins then.
 """
 
 from math import isnan
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from services.predictor.core.columns import Floats
 from services.predictor.core.triggers import GAINS, Lift, Plan
@@ -21,12 +23,12 @@ class Foreseen(NamedTuple):
 
     mean: Floats  # (H,)
     quantiles: Floats  # (H, Q), of the mean over the horizon
-    peaks: Floats  # (H, Q), of its largest mean over 10 s; over 10 s, where the horizon is shorter
+    peaks: Floats  # (H, Q), of the largest mean over 10 s
 
 
 def ahead(plan: Plan, now_ms: int, horizon_ms: int) -> list[Lift]:
-    """Return the lifts that run at some time of the horizon, or of 10 s where it is shorter."""
-    end_ms = now_ms + max(horizon_ms, PEAK_MS)
+    """Return the lifts that run at some time of the horizon."""
+    end_ms = now_ms + horizon_ms
     return [lift for lift in plan.lifts if lift.at_ms < end_ms and lift.until_ms > now_ms]
 
 
@@ -46,7 +48,7 @@ def raised(
     """
     if not lifts:
         return foreseen
-    edges = _edges(lifts, now_ms, float(max(horizon_ms.max(), PEAK_MS)))
+    edges = _edges(lifts, now_ms, float(horizon_ms.max()) + PEAK_MS)
     covers = _covers(lifts, edges, now_ms)
     ordered = np.sort(gains, axis=1)
     rank = np.ceil((GAINS + 1) * probabilities - 1e-9).astype(np.int64).clip(1, GAINS) - 1
@@ -54,11 +56,12 @@ def raised(
 
     def level(before: Floats, gain: Floats) -> Floats:
         """Return the rate in each span between edges, (spans, H, columns)."""
-        levels = [_level(foreseen.mean, before, lift, gain[lift.kind], now_ms) for lift in lifts]
         out = np.repeat(before[None], len(edges) - 1, axis=0)
-        for at, lifted in enumerate(levels):
+        for lift, covered in zip(lifts, covers, strict=True):
+            lifted = _level(foreseen.mean, before, lift, gain[lift.kind], now_ms)
+            lifted[lift.at_ms - now_ms >= horizon_ms] = np.nan  # a horizon knows what begins in it
             # fmax: a lift whose level is not known raises nothing.
-            out[covers[at]] = np.fmax(out[covers[at]], lifted)
+            out[covered] = np.fmax(out[covered], lifted)
         return out
 
     whole = _overlaps(np.zeros(len(horizon_ms)), horizon_ms, edges) / horizon_ms[:, None]
@@ -100,7 +103,7 @@ def _edges(lifts: list[Lift], now_ms: int, end_ms: float) -> Floats:
     return np.unique(np.clip([0.0, *times, end_ms], 0.0, end_ms))
 
 
-def _covers(lifts: list[Lift], edges: Floats, now_ms: int) -> list[np.ndarray]:
+def _covers(lifts: list[Lift], edges: Floats, now_ms: int) -> list[npt.NDArray[np.bool_]]:
     """Return for each lift in which spans it runs."""
     begin = edges[:-1]
     return [(begin >= one.at_ms - now_ms) & (begin < one.until_ms - now_ms) for one in lifts]
@@ -115,12 +118,11 @@ def _overlaps(begin: Floats, end: Floats, edges: Floats) -> Floats:
 
 
 def _largest(level: Floats, edges: Floats, horizon_ms: float) -> Floats:
-    """Return the largest mean over 10 s within a horizon of a step function, (columns,).
+    """Return the largest mean over 10 s that begin within a horizon of a step function, (columns,).
 
-    It begins or ends at a step, since between steps a mean changes at an even pace.
+    They begin or end at a step, since between steps a mean changes at an even pace.
     """
-    latest = max(horizon_ms - PEAK_MS, 0.0)
-    begin = np.unique(np.clip(np.append(edges, edges - PEAK_MS), 0.0, latest))
+    begin = np.unique(np.clip(np.append(edges, edges - PEAK_MS), 0.0, horizon_ms))
     weight = _overlaps(begin, begin + PEAK_MS, edges) / PEAK_MS
     largest: Floats = (weight @ level).max(axis=0)
     return largest

@@ -2,49 +2,46 @@
 
 A lead time that is too short misses an objective, one too long idles a GPU for some seconds; so the
 mean of the load times is not what to plan with. Loads are rare, and a sample that comes each 100 ms
-sees them one by one, so the newest are simply kept. Rows are (model, device type).
+sees them one by one, so the newest are simply kept.
 """
+
+import math
 
 import numpy as np
 
-from services.predictor.core.columns import Floats
+from services.predictor.core.jit import Row, entry
 
 KEPT = 20
 PERCENTILE = 0.9
+FIELDS = {"loads_ms": ("f8", KEPT)}  # newest last; 0: not yet so many
 
 
-def nothing_seen(pairs: int) -> Floats:
-    """Return the state before the first load: the newest load times in ms, (pairs, KEPT)."""
-    return np.full((pairs, KEPT), np.nan)
-
-
-def add(newest_ms: Floats, grown: Floats) -> Floats:
-    """Take in by how much loads and their milliseconds grew, (2, pairs); NaN: not known.
+@entry
+def add(state: Row, loads: float, ms: float) -> None:
+    """Take in by how much loads and their milliseconds grew; NaN in one passes both over.
 
     Loads that ended between two samples count with their mean, each.
     """
-    ended = np.nan_to_num(np.where(np.isnan(grown).any(axis=0), 0.0, grown[0])).astype(np.int64)
-    pairs = np.flatnonzero(ended)
-    if not pairs.size:
-        return newest_ms
-    after = newest_ms.copy()
-    for pair in pairs:
-        count = min(int(ended[pair]), KEPT)
-        after[pair] = np.append(after[pair, count:], np.full(count, grown[1, pair] / ended[pair]))
-    return after
+    if math.isnan(loads + ms) or loads < 1:
+        return
+    count = int(min(loads, KEPT))
+    for place in range(KEPT):
+        kept = place + count < KEPT
+        state.loads_ms[place] = state.loads_ms[place + count] if kept else ms / loads
 
 
-def load_ms(newest_ms: Floats, prior_ms: Floats) -> Floats:
-    """Return the 90th percentile of the load times seen, (pairs,).
+@entry
+def load_ms(state: Row, prior_ms: float) -> float:
+    """Return the 90th percentile of the load times seen, interpolated between two of them.
 
     The registry's, `prior_ms`, counts as one load more; so it matters less and less. NaN where the
-    registry does not say it and none was seen. Between two of them it is interpolated.
+    registry does not say it and none was seen.
     """
-    known = np.sort(np.column_stack((newest_ms, prior_ms)), axis=1)  # NaN last
-    last = (~np.isnan(known)).sum(axis=1) - 1
-    place = PERCENTILE * last.clip(min=0)
-    low = np.floor(place).astype(np.int64)
-    rows = np.arange(len(known))
-    below, above = known[rows, low], known[rows, np.minimum(low + 1, last.clip(min=0))]
-    percentile: Floats = below + (place - low) * (above - below)
-    return percentile
+    if state.loads_ms[-1] == 0:
+        return prior_ms
+    known = np.sort(np.append(state.loads_ms, 0.0 if math.isnan(prior_ms) else prior_ms))
+    first = np.searchsorted(known, 0.0, side="right")
+    place = first + PERCENTILE * (KEPT - first)
+    low = int(place)
+    above = known[min(low + 1, KEPT)]
+    return known[low] + (place - low) * (above - known[low])

@@ -11,12 +11,15 @@ import numpy as np
 
 from libs.common import plimsoll_pb2 as pb
 from libs.common.errors import ContractError
-from services.predictor.core import fold, node_scores
+from services.predictor.core import fold, lifts, node_scores, profiles
 from services.predictor.core import source as sources
+from services.predictor.core.announcements import NOTHING_ANNOUNCED, Announced
+from services.predictor.core.columns import Floats, Ints
 from services.predictor.core.node_scores import RESOURCES
 from services.predictor.core.registry import Registry
 from services.predictor.core.residuals import QUANTILES
 from services.predictor.core.source import Policy, Sight, Source
+from services.predictor.core.triggers import KINDS, NOTHING_KNOWN, Plan
 
 AHEAD_MS = 60_000  # a clock further ahead than this is wrong
 HOLD_MS_MAX = 3_600_000  # values that would hold for longer would never be stale
@@ -31,6 +34,8 @@ NOW = (
     "slo_ratio_p98",
     "prompt_tokens_mean",
     "output_tokens_mean",
+    "recent_wape",
+    "recent_coverage_p95",
 )
 
 Skipped = Literal["", "late", "repeated", "too_many_series"]
@@ -58,6 +63,12 @@ class Account(NamedTuple):
     covered: list[float]  # (BAND,)
     error_rps: float
     actual_rps: float
+    # What is known ahead: lifts announced, and foreseen as they recur; by how much they raise the
+    # mean over the lead time; and by kind, which part of those announced came, their median.
+    announced: int
+    foreseen: int
+    lift_rps: float
+    gains: list[float]
 
 
 class Outcome(NamedTuple):
@@ -69,7 +80,12 @@ class Outcome(NamedTuple):
 
 
 def step(
-    state: Partition, sight: Sight, registry: Registry, policy: Policy, now_ms: int
+    state: Partition,
+    sight: Sight,
+    registry: Registry,
+    policy: Policy,
+    now_ms: int,
+    announced: Announced = NOTHING_ANNOUNCED,
 ) -> tuple[Partition, Outcome]:
     """Take in one tick. One that is not newer than its source's last changes nothing.
 
@@ -98,6 +114,8 @@ def step(
         kept[sight.source] = known
         if series_count(Partition(kept)) > policy.series_max:
             return state, Outcome("too_many_series")
+    if known.announced is not announced:
+        sources.hear(known, announced)
     sources.see(known, sight, policy)
     return Partition(kept), Outcome("", bool(known.columns.models), bool(known.columns.nodes))
 
@@ -148,15 +166,30 @@ def scores(state: Partition, partition: int, policy: Policy) -> pb.NodeScores:
         told = np.concatenate([source.shares[field] for source in telling])
         merged[field][at[~np.isnan(told)]] = told[~np.isnan(told)]
     score = node_scores.scores(merged, policy.weights)
+    peak = _busier(at, len(row), [profiles.day_peak(s.days, s.at_ms) for s in telling])
+    mean = _busier(at, len(row), [profiles.hour_means(s.days, s.at_ms) for s in telling])
+    kind, low = profiles.classify(peak), profiles.low_hours(mean)
     for name, place in row.items():
-        if not np.isnan(score[place]):
-            message.scores.add(
-                node=name,
-                score=score[place],
-                newest_sample_ms=int(newest_ms[place]),
-                next_by_ms=int(next_by_ms[place]),
-            )
+        if np.isnan(score[place]):
+            continue
+        said = message.scores.add(
+            node=name,
+            score=score[place],
+            newest_sample_ms=int(newest_ms[place]),
+            next_by_ms=int(next_by_ms[place]),
+            profile=int(kind[place]),
+        )
+        if kind[place] != pb.NodeScore.UNKNOWN:
+            said.low_hours = int(low[place])
     return message
+
+
+def _busier(at: Ints, nodes: int, told: list[Floats]) -> Floats:
+    """Return, of what sources tell of nodes, the most for each; a node's sources add resources."""
+    each = np.concatenate(told)
+    most = np.full((nodes, *each.shape[1:]), np.nan)
+    np.fmax.at(most, at, each)
+    return most
 
 
 def accounts(state: Partition, policy: Policy) -> dict[str, Account]:
@@ -168,6 +201,10 @@ def accounts(state: Partition, policy: Policy) -> dict[str, Account]:
         said, _ = sources.foresee(source, policy)
         tables = (source.columns.models, said, source.models, source.arrivals, source.record)
         for name, now, model, arrivals, record in zip(*tables, strict=True):
+            plan = source.plans.get(name, NOTHING_KNOWN)
+            forecast = pb.LoadForecast(at_ms=source.at_ms)
+            _add_horizons(forecast, now.tolist(), float(model["lead_s"]))
+            announced = sum(lift.announced for lift in plan.lifts)
             account = Account(
                 float(now[0]),
                 float(model["lead_s"]),
@@ -178,6 +215,10 @@ def accounts(state: Partition, policy: Policy) -> dict[str, Account]:
                 record["covered"].tolist(),
                 float(record["error"]),
                 float(record["actual"]),
+                announced,
+                len(plan.lifts) - announced,
+                _lift(forecast, plan),
+                np.median(plan.gains, axis=1).tolist(),
             )
             accounts.setdefault(name, account)
     return accounts
@@ -203,6 +244,8 @@ def _tell(message: pb.LoadForecasts, source: Source, said: set[str], policy: Pol
         )
         if "arrival_rate_rps" in known:
             _add_horizons(forecast, row, lead_s)
+            if name in source.plans:
+                _lift(forecast, source.plans[name])
         told.append(forecast)
     models = source.columns.of_pair["model"].tolist()
     pairs = zip(source.columns.pairs, models, of_pairs.tolist(), strict=True)
@@ -226,6 +269,34 @@ def _add_horizons(forecast: pb.LoadForecast, row: list[float], lead_s: float) ->
     forecast.quantile_rps.extend(row[fold.MEANS : fold.MEANS + quantiles])
     peaks = fold.MEANS + fold.BAND
     forecast.peak_10s_quantile_rps.extend(row[peaks : peaks + quantiles])
+
+
+def _lift(forecast: pb.LoadForecast, plan: Plan) -> float:
+    """Raise a forecast by what is known ahead within its horizons, and say so in it.
+
+    Return by how much that raises the mean over the longest of them.
+    """
+    horizon_ms = np.array(forecast.horizon_ms, dtype=np.float64)
+    coming = lifts.ahead(plan, forecast.at_ms, forecast.horizon_ms[-1])
+    if not coming:
+        return 0.0
+    before = lifts.Foreseen(
+        np.array(forecast.mean_rps),
+        np.array(forecast.quantile_rps).reshape(-1, len(QUANTILES)),
+        np.array(forecast.peak_10s_quantile_rps).reshape(-1, len(QUANTILES)),
+    )
+    after = lifts.raised(before, horizon_ms, QUANTILES, coming, plan.gains, forecast.at_ms)
+    forecast.mean_rps[:] = after.mean.tolist()
+    forecast.quantile_rps[:] = after.quantiles.ravel().tolist()
+    forecast.peak_10s_quantile_rps[:] = after.peaks.ravel().tolist()
+    for lift in coming:
+        forecast.lifts.add(
+            kind=KINDS[lift.kind],
+            at_ms=lift.at_ms,
+            until_ms=lift.until_ms,
+            announced=lift.announced,
+        )
+    return float(after.mean[-1] - before.mean[-1])
 
 
 def _add_law(forecast: pb.LoadForecast, device_type: str, figures: list[float]) -> None:

@@ -2,16 +2,16 @@
 
 Tables by hour of the day (UTC) build up: of each hour its mean share, over days, and its busiest
 minute, of the last day. A share is that of the busiest resource, in [0, 1]: the one that a node
-runs out of first. Arrays are (nodes,) or (nodes, 24); NaN says not known.
+runs out of first. One record a node; NaN says not known.
 """
 
-from typing import NamedTuple
+import math
 
 import numpy as np
-import numpy.typing as npt
 
 from libs.common import plimsoll_pb2 as pb
 from services.predictor.core.columns import Floats, Ints
+from services.predictor.core.jit import Row, Table, entry, kernel, record
 
 HOURS = 24
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
@@ -21,64 +21,71 @@ DAY_GAIN = 0.5  # of a whole hour, against what the hours of the days before say
 GONE_DAY = 0.5  # what an hour's record is still worth after a day that did not show it
 DAY_WORTH = 0.75  # the part of a day that must be known: 18 hours, if whole
 
+DAYS = record(
+    {
+        # Of the minute and of the hour that run: the sum of share x seconds, and the seconds.
+        "minute": "f8",
+        "minute_s": "f8",
+        "hour": "f8",
+        "hour_s": "f8",
+        "busiest": "f8",  # minute of the hour that runs, its mean
+        # By hour of the day; `worth` is how much of it is known, in [0, 1].
+        "mean": ("f8", HOURS),
+        "peak": ("f8", HOURS),
+        "worth": ("f8", HOURS),
+        "since_ms": "f8",  # of the first sample
+    }
+)
 
-class Days(NamedTuple):
-    """What is remembered of each node: 75 numbers."""
 
-    minute: Floats  # share x seconds and seconds of the minute that runs, (nodes, 2)
-    hour: Floats  # the same of the hour that runs, and its busiest whole minute, (nodes, 3)
-    mean: Floats  # by hour of the day
-    peak: Floats  # by hour of the day, the busiest minute of the last one
-    worth: Floats  # by hour of the day, in [0, 1]: how much of it is known
-    since_ms: Floats  # of the first sample
-
-
-def nothing_seen(nodes: int) -> Days:
+def nothing_seen(nodes: int) -> Table:
     """Return the state of nodes never seen."""
-    unknown = np.full((nodes, HOURS), np.nan)
-    hour = np.tile((0.0, 0.0, np.nan), (nodes, 1))
-    worth = np.zeros((nodes, HOURS))
-    return Days(np.zeros((nodes, 2)), hour, unknown, unknown, worth, np.full(nodes, np.nan))
+    state = np.zeros(nodes, DAYS)
+    for field in ("busiest", "mean", "peak", "since_ms"):
+        state[field] = np.nan
+    return state
 
 
-def see(state: Days, share: Floats, before_ms: int, now_ms: int) -> Days:
-    """Take in the share of the time between two samples, (nodes,); NaN: not known.
+@entry
+def see(state: Row, share: float, before_ms: int, now_ms: int) -> None:
+    """Take in the share of the time between two samples; NaN: not known.
 
     It counts to the minute in which it begins. Over more than a minute it is a gap: its mean tells
     nothing of its peak.
     """
     elapsed_s = (now_ms - before_ms) / 1000
-    known_s = np.where(np.isnan(share) | (elapsed_s > MINUTE_MS / 1000), 0.0, elapsed_s)
-    more = np.column_stack((np.nan_to_num(share) * known_s, known_s))
-    hour = state.hour.copy()
-    hour[:, :2] += more
-    first = np.isnan(state.since_ms) & (known_s > 0)
-    since_ms = np.where(first, float(before_ms), state.since_ms)
-    state = state._replace(minute=state.minute + more, hour=hour, since_ms=since_ms)
+    if not math.isnan(share) and elapsed_s <= MINUTE_MS / 1000:
+        state.minute += share * elapsed_s
+        state.minute_s += elapsed_s
+        state.hour += share * elapsed_s
+        state.hour_s += elapsed_s
+        if math.isnan(state.since_ms):
+            state.since_ms = before_ms
     if before_ms // MINUTE_MS != now_ms // MINUTE_MS:
-        state = _close_minute(state)
-    if before_ms // HOUR_MS != now_ms // HOUR_MS:
-        state = _close_hour(state, before_ms // HOUR_MS)
-        state = _pass_over(state, before_ms // HOUR_MS + 1, now_ms // HOUR_MS)
-    return state
+        _close_minute(state)
+    first, last = before_ms // HOUR_MS, now_ms // HOUR_MS
+    if first != last:
+        _close_hour(state, first % HOURS)
+        for passed in range(first + 1, min(last, first + 30 * HOURS)):  # a month leaves nothing
+            state.worth[passed % HOURS] *= GONE_DAY
 
 
-def known(state: Days, now_ms: int) -> npt.NDArray[np.bool_]:
+def known(state: Table, now_ms: int) -> Table:
     """Return of which nodes a day was seen, but for some gaps, (nodes,)."""
-    a_day_old = now_ms - state.since_ms >= HOURS * HOUR_MS
-    enough: npt.NDArray[np.bool_] = a_day_old & (state.worth.mean(axis=1) >= DAY_WORTH)
+    a_day_old = now_ms - state["since_ms"] >= HOURS * HOUR_MS
+    enough: Table = a_day_old & (state["worth"].mean(axis=1) >= DAY_WORTH)
     return enough
 
 
-def day_peak(state: Days, now_ms: int) -> Floats:
-    """Return the share in the busiest minute of the last day; NaN before a day was seen."""
-    busiest = np.fmax.reduce(state.peak, axis=1, initial=np.nan)
-    return np.where(known(state, now_ms), np.fmax(busiest, state.hour[:, 2]), np.nan)
+def day_peak(state: Table, now_ms: int) -> Floats:
+    """Return the share in the busiest minute of the last day, (nodes,); NaN: no day was seen."""
+    busiest = np.fmax(np.fmax.reduce(state["peak"], axis=1, initial=np.nan), state["busiest"])
+    return np.where(known(state, now_ms), busiest, np.nan)
 
 
-def hour_means(state: Days, now_ms: int) -> Floats:
-    """Return the mean share by hour of the day, (nodes, 24); NaN before a day was seen."""
-    return np.where(known(state, now_ms)[:, None], state.mean, np.nan)
+def hour_means(state: Table, now_ms: int) -> Floats:
+    """Return the mean share by hour of the day, (nodes, 24); NaN: no day was seen."""
+    return np.where(known(state, now_ms)[:, None], state["mean"], np.nan)
 
 
 def classify(peak: Floats) -> Ints:
@@ -99,40 +106,28 @@ def low_hours(mean: Floats) -> Ints:
     return bits
 
 
-def _close_minute(state: Days) -> Days:
+@kernel
+def _close_minute(state: Row) -> None:
     """Let the busiest minute of the hour be the one that ends, where half of it is known."""
-    sums, seconds = state.minute.T
-    whole = seconds >= MINUTE_MS / 2000
-    mean = np.full(len(seconds), np.nan)
-    np.divide(sums, seconds, out=mean, where=whole)
-    hour = state.hour.copy()
-    hour[:, 2] = np.fmax(hour[:, 2], mean)
-    return state._replace(minute=np.zeros_like(state.minute), hour=hour)
+    if state.minute_s >= MINUTE_MS / 2000:
+        mean = state.minute / state.minute_s
+        if not mean <= state.busiest:
+            state.busiest = mean
+    state.minute = state.minute_s = 0.0
 
 
-def _close_hour(state: Days, hour_number: int) -> Days:
+@kernel
+def _close_hour(state: Row, at: int) -> None:
     """Take the hour that ends into the tables; one with gaps counts less."""
-    at = hour_number % HOURS
-    sums, seconds, busiest = state.hour.T
-    part = (seconds / (HOUR_MS / 1000)).clip(0, 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        came = sums / seconds  # NaN where nothing is known
-    mean, peak, worth = state.mean.copy(), state.peak.copy(), state.worth.copy()
-    first = np.isnan(mean[:, at])
-    moved = mean[:, at] + DAY_GAIN * part * (came - mean[:, at])
-    mean[:, at] = np.where(np.isnan(came), mean[:, at], np.where(first, came, moved))
+    part = min(state.hour_s / (HOUR_MS / 1000), 1.0)
+    if part > 0:
+        mean = state.hour / state.hour_s
+        moved = state.mean[at] + DAY_GAIN * part * (mean - state.mean[at])
+        state.mean[at] = mean if math.isnan(state.mean[at]) else moved
     # Half an hour may have missed the peak, so it only raises the one that is known.
-    newest = np.where(part >= 0.5, busiest, np.nan)
-    peak[:, at] = np.where(np.isnan(newest), np.fmax(peak[:, at], busiest), newest)
-    worth[:, at] = part + (1 - part) * GONE_DAY * worth[:, at]
-    hour = np.tile((0.0, 0.0, np.nan), (len(part), 1))
-    return state._replace(hour=hour, mean=mean, peak=peak, worth=worth)
-
-
-def _pass_over(state: Days, first_hour: int, end_hour: int) -> Days:
-    """Let what is known of the hours in [first, end) be worth less: they were not seen today."""
-    if first_hour >= end_hour:
-        return state
-    end_hour = min(end_hour, first_hour + 30 * HOURS)  # a month leaves nothing
-    passed = np.bincount(np.arange(first_hour, end_hour) % HOURS, minlength=HOURS)
-    return state._replace(worth=state.worth * GONE_DAY**passed)
+    raises = not math.isnan(state.busiest) and not state.busiest <= state.peak[at]
+    if raises or (part >= 0.5 and not math.isnan(state.busiest)):
+        state.peak[at] = state.busiest
+    state.worth[at] = part + (1 - part) * GONE_DAY * state.worth[at]
+    state.hour = state.hour_s = 0.0
+    state.busiest = math.nan

@@ -1,54 +1,53 @@
-"""How good a model's forecasts at its lead time were of late.
+"""How good a model's forecasts at its lead time were of late: sums in which the past fades."""
 
-`residuals.py` counts, from the start, what was judged; here the older part is forgotten.
-"""
+import math
 
-from typing import NamedTuple
-
-import numpy as np
-
-from services.predictor.core.columns import Floats
+from services.predictor.core.jit import Row, entry
 
 MEMORY_S = 600.0
 # Lead times that end a second apart overlap, and tell much the same; so a figure waits for some.
 JUDGED_MIN = 60.0
+_KEPT = math.exp(-1 / MEMORY_S)  # of a sum, a second later
+
+# How many forecasts were judged, how many of these had a p95 at or above what came, and the sums of
+# |came - foreseen mean| and of what came.
+FIELDS = dict.fromkeys(("late_judged", "late_covered", "late_error", "late_actual"), "f8")
 
 
-class Quality(NamedTuple):
-    """Sums over judged forecasts, (models,), the older ones counting less."""
-
-    judged: Floats
-    covered_p95: Floats  # of these, how many lay at or above what came
-    error_rps: Floats  # sum of |actual - mean|
-    actual_rps: Floats
-
-
-def nothing_judged(models: int) -> Quality:
-    """Return the state of models never seen."""
-    return Quality(*(np.zeros(models) for _ in Quality._fields))
+@entry
+def fade(state: Row) -> None:
+    """Let a second pass."""
+    state.late_judged *= _KEPT
+    state.late_covered *= _KEPT
+    state.late_error *= _KEPT
+    state.late_actual *= _KEPT
 
 
-def add(quality: Quality, grown: Quality, elapsed_s: float) -> Quality:
-    """Take in by how much the sums of `Residuals` grew in `elapsed_s`."""
-    kept = np.exp(-elapsed_s / MEMORY_S)
-    return Quality(*(kept * old + new for old, new in zip(quality, grown, strict=True)))
+@entry
+def judge(state: Row, p95: float, came: float, mean: float) -> None:
+    """Take in a forecast whose time has come; where it had no p95, it is not judged."""
+    if math.isnan(p95):
+        return
+    state.late_judged += 1
+    state.late_covered += int(came <= p95)
+    state.late_error += abs(came - mean)
+    state.late_actual += came
 
 
-def wape(quality: Quality) -> Floats:
-    """Return the sum of |actual - mean| / the sum of actual, (models,); NaN: not known yet.
+@entry
+def wape(state: Row) -> float:
+    """Return the sum of |came - foreseen mean| / the sum of what came; NaN: not known yet.
 
-    It is not known where nothing came, either: no share of nothing is an error.
+    It is not known where nothing came, either: no error is a share of nothing.
     """
-    known = (quality.judged >= JUDGED_MIN) & (quality.actual_rps > 0)
-    return _share(quality.error_rps, np.where(known, quality.actual_rps, np.nan))
+    if state.late_judged < JUDGED_MIN or state.late_actual <= 0:
+        return math.nan
+    return state.late_error / state.late_actual
 
 
-def coverage_p95(quality: Quality) -> Floats:
-    """Return the share of forecasts whose p95 held, (models,), in [0, 1]; NaN: not known yet."""
-    known = quality.judged >= JUDGED_MIN
-    return _share(quality.covered_p95, np.where(known, quality.judged, np.nan))
-
-
-def _share(part: Floats, whole: Floats) -> Floats:
-    share: Floats = part / whole
-    return share
+@entry
+def coverage_p95(state: Row) -> float:
+    """Return the share of forecasts whose p95 held, in [0, 1]; NaN: not known yet."""
+    if state.late_judged < JUDGED_MIN:
+        return math.nan
+    return state.late_covered / state.late_judged

@@ -61,9 +61,8 @@ class Plan(NamedTuple):
     seen_ms: int = 0  # time of the newest sample
 
 
-def nothing_known() -> Plan:
-    """Return the plan of a model of which nothing was ever announced."""
-    return Plan((), np.zeros((len(KINDS), PAST), dtype=np.int64), np.ones((len(KINDS), GAINS)))
+# Plans are never changed in place, so all models may begin with this one.
+NOTHING_KNOWN = Plan((), np.zeros((len(KINDS), PAST), dtype=np.int64), np.ones((len(KINDS), GAINS)))
 
 
 def read(said: LoadTrigger, said_ms: int) -> Lift:
@@ -158,11 +157,17 @@ def gain_of(lift: Lift) -> float:
     return min(max((lift.came / known_s - lift.base_rps) / more_rps, 0.0), GAIN_MAX)
 
 
+def begins(lift: Lift, now_ms: int) -> bool:
+    """Return whether a lift begins with a sample at `now_ms`: `advance` is to be told the rate."""
+    since_ms = now_ms - lift.at_ms
+    return isnan(lift.base_rps) and lift.known_ms == 0 and 0 <= since_ms <= BEGIN_LATE_MS
+
+
 def _watch(lift: Lift, now_ms: int, rate_rps: float, grown: float, elapsed_ms: int) -> Lift:
     """Return a lift after a sample, with the arrivals of the part of it that the sample spans."""
     if lift.at_ms > now_ms:
         return lift
-    if isnan(lift.base_rps) and lift.known_ms == 0 and now_ms - lift.at_ms <= BEGIN_LATE_MS:
+    if begins(lift, now_ms):
         lift = lift._replace(base_rps=rate_rps)
     judged_until_ms = min(lift.until_ms, lift.at_ms + LEARN_MS)
     shared_ms = min(now_ms, judged_until_ms) - max(now_ms - elapsed_ms, lift.at_ms)
