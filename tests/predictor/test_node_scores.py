@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common import series
@@ -72,6 +72,7 @@ def test_more_traffic_than_configured_is_the_measure_for_a_day(collector: Callab
     assert after(500, 86_400) == 0.5, "the faster hour is a day ago"
 
 
+@settings(deadline=None)  # the first call compiles
 @given(share, share, share, share)
 def test_a_node_is_as_busy_as_its_busiest_resource(
     cpu: float, mem: float, disk: float, net: float

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common import plimsoll_pb2 as pb
@@ -104,6 +104,7 @@ def test_nodes_are_rows_that_know_nothing_of_each_other() -> None:
     assert low.tolist() == [0, 0, 2**HOURS - 1]
 
 
+@settings(deadline=None)  # the first call compiles
 @given(
     st.lists(
         st.tuples(
@@ -127,6 +128,7 @@ def test_whatever_comes_every_figure_stays_a_share(ticks: list[tuple[int, float]
 # --- The largest of a day -------------------------------------------------------------------------
 
 
+@settings(deadline=None)  # the first call compiles
 @given(
     st.lists(
         st.tuples(st.integers(1, 20 * HOUR_MS), st.one_of(st.just(np.nan), st.floats(0, 1e9))),
