@@ -4,39 +4,24 @@
 be sent, since each supersedes the one before.
 """
 
-from math import isnan
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from libs.common import plimsoll_pb2 as pb
 from libs.common.errors import ContractError
-from services.predictor.core import fold, lifts, node_scores, profiles
+from services.predictor.core import fold, node_scores, profiles, telling
 from services.predictor.core import source as sources
 from services.predictor.core.announcements import NOTHING_ANNOUNCED, Announced
 from services.predictor.core.columns import Floats, Ints
 from services.predictor.core.node_scores import RESOURCES
 from services.predictor.core.registry import Registry
-from services.predictor.core.residuals import QUANTILES
 from services.predictor.core.source import Policy, Sight, Source
-from services.predictor.core.triggers import KINDS, NOTHING_KNOWN, Plan
+from services.predictor.core.triggers import NOTHING_KNOWN
 
 AHEAD_MS = 60_000  # a clock further ahead than this is wrong
 HOLD_MS_MAX = 3_600_000  # values that would hold for longer would never be stale
 FORGET_MS = 120_000  # a source so long overdue is gone
-
-# The optional fields of a forecast, in the order of `fold.foresee`.
-NOW = (
-    "arrival_rate_rps",
-    "dispersion",
-    "queue_requests",
-    "in_flight_requests",
-    "slo_ratio_p98",
-    "prompt_tokens_mean",
-    "output_tokens_mean",
-    "recent_wape",
-    "recent_coverage_p95",
-)
 
 Skipped = Literal["", "late", "repeated", "too_many_series"]
 
@@ -140,7 +125,7 @@ def forecasts(state: Partition, partition: int, policy: Policy) -> pb.LoadForeca
     said: set[str] = set()
     for source in state.sources.values():
         if source.columns.models:
-            _tell(message, source, said, policy)
+            telling.tell(message, source, said, policy)
     return message
 
 
@@ -199,11 +184,19 @@ def accounts(state: Partition, policy: Policy) -> dict[str, Account]:
         if not source.columns.models:
             continue
         said, _ = sources.foresee(source, policy)
-        tables = (source.columns.models, said, source.models, source.arrivals, source.record)
-        for name, now, model, arrivals, record in zip(*tables, strict=True):
+        unlifted = said.copy()
+        telling.count_in(source, said)
+        tables = (
+            source.columns.models,
+            unlifted,
+            said,
+            source.models,
+            source.arrivals,
+            source.record,
+        )
+        for name, before, now, model, arrivals, record in zip(*tables, strict=True):
             plan = source.plans.get(name, NOTHING_KNOWN)
-            forecast = pb.LoadForecast(at_ms=source.at_ms)
-            _add_horizons(forecast, now.tolist(), float(model["lead_s"]))
+            longest = fold.NOW + len(telling.published_ms(float(model["lead_s"]))) - 1
             announced = sum(lift.announced for lift in plan.lifts)
             account = Account(
                 float(now[0]),
@@ -217,95 +210,11 @@ def accounts(state: Partition, policy: Policy) -> dict[str, Account]:
                 float(record["actual"]),
                 announced,
                 len(plan.lifts) - announced,
-                _lift(forecast, plan),
+                float(now[longest] - before[longest]),
                 np.median(plan.gains, axis=1).tolist(),
             )
             accounts.setdefault(name, account)
     return accounts
-
-
-def _tell(message: pb.LoadForecasts, source: Source, said: set[str], policy: Policy) -> None:
-    """Add the forecasts of one source's models to a message, but of those `said` before."""
-    of_models, of_pairs = sources.foresee(source, policy)
-    told: list[pb.LoadForecast | None] = []
-    leads = source.models["lead_s"].tolist()
-    for name, row, lead_s in zip(source.columns.models, of_models.tolist(), leads, strict=True):
-        if name in said:
-            told.append(None)
-            continue
-        said.add(name)
-        known = {field: value for field, value in zip(NOW, row, strict=False) if value == value}
-        forecast = message.forecasts.add(
-            model=name,
-            at_ms=source.at_ms,
-            newest_sample_ms=source.at_ms,
-            next_by_ms=source.next_by_ms,
-            **known,
-        )
-        if "arrival_rate_rps" in known:
-            _add_horizons(forecast, row, lead_s)
-            if name in source.plans:
-                _lift(forecast, source.plans[name])
-        told.append(forecast)
-    models = source.columns.of_pair["model"].tolist()
-    pairs = zip(source.columns.pairs, models, of_pairs.tolist(), strict=True)
-    for (_, device_type), at, figures in pairs:
-        if (forecast := told[at]) is not None:
-            _add_law(forecast, device_type, figures)
-
-
-def _add_horizons(forecast: pb.LoadForecast, row: list[float], lead_s: float) -> None:
-    """Add the published horizons, rising and distinct, and what is foreseen at each.
-
-    The lead time is one where it is known, and not 5 s itself.
-    """
-    horizons_ms = [200, 1000, 5000]
-    if lead_s > 5:  # not NaN
-        horizons_ms.append(int(lead_s) * 1000)
-    count = len(horizons_ms)
-    quantiles = count * len(QUANTILES)
-    forecast.horizon_ms.extend(horizons_ms)
-    forecast.mean_rps.extend(row[fold.NOW : fold.NOW + count])
-    forecast.quantile_rps.extend(row[fold.MEANS : fold.MEANS + quantiles])
-    peaks = fold.MEANS + fold.BAND
-    forecast.peak_10s_quantile_rps.extend(row[peaks : peaks + quantiles])
-
-
-def _lift(forecast: pb.LoadForecast, plan: Plan) -> float:
-    """Raise a forecast by what is known ahead within its horizons, and say so in it.
-
-    Return by how much that raises the mean over the longest of them.
-    """
-    horizon_ms = np.array(forecast.horizon_ms, dtype=np.float64)
-    coming = lifts.ahead(plan, forecast.at_ms, forecast.horizon_ms[-1])
-    if not coming:
-        return 0.0
-    before = lifts.Foreseen(
-        np.array(forecast.mean_rps),
-        np.array(forecast.quantile_rps).reshape(-1, len(QUANTILES)),
-        np.array(forecast.peak_10s_quantile_rps).reshape(-1, len(QUANTILES)),
-    )
-    after = lifts.raised(before, horizon_ms, QUANTILES, coming, plan.gains, forecast.at_ms)
-    forecast.mean_rps[:] = after.mean.tolist()
-    forecast.quantile_rps[:] = after.quantiles.ravel().tolist()
-    forecast.peak_10s_quantile_rps[:] = after.peaks.ravel().tolist()
-    for lift in coming:
-        forecast.lifts.add(
-            kind=KINDS[lift.kind],
-            at_ms=lift.at_ms,
-            until_ms=lift.until_ms,
-            announced=lift.announced,
-        )
-    return float(after.mean[-1] - before.mean[-1])
-
-
-def _add_law(forecast: pb.LoadForecast, device_type: str, figures: list[float]) -> None:
-    lead_ms, alpha_ms, beta_ms, batches = figures
-    if not isnan(lead_ms):
-        forecast.lead_time_ms[device_type] = lead_ms
-    if not isnan(beta_ms):
-        law = forecast.law[device_type]
-        law.alpha_ms, law.beta_ms, law.batches = alpha_ms, beta_ms, int(batches)
 
 
 def _check_times(sight: Sight, now_ms: int) -> None:
