@@ -4,18 +4,31 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from bench.policies.aibrix import Aibrix
 from bench.policies.autoscaler import Autoscaler, Scaler
 from bench.policies.clairvoyant import Clairvoyant
+from bench.policies.dynamo import Dynamo
 from bench.policies.hpa import Hpa
+from bench.policies.keda import Keda
 from bench.policies.kpa import Kpa
 from bench.policies.ours import Ours
 from bench.policies.policy import Policy, Setting
+from bench.policies.ray import Ray
 from bench.policies.static import Static
 from libs.common.errors import SettingError
 
 MakePolicy = Callable[[Setting], Policy]
 
-SCALERS: Mapping[str, type[Scaler]] = MappingProxyType({"hpa": Hpa, "kpa": Kpa})
+SCALERS: Mapping[str, type[Scaler]] = MappingProxyType(
+    {
+        "hpa": Hpa,
+        "kpa": Kpa,
+        "keda": Keda,
+        "ray": Ray,
+        "dynamo": Dynamo,
+        "aibrix": Aibrix,
+    }
+)
 CORES: Mapping[str, MakePolicy] = MappingProxyType({"ours": Ours, "clairvoyant": Clairvoyant})
 # In the order of reports. `static` has a variant for each size, and the oracle is reckoned, not
 # run.

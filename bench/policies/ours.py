@@ -101,15 +101,19 @@ class Ours:
 
     def _sample(self, fleet: FleetModel) -> float:
         at_ms = EPOCH_MS + round(fleet.now_ms)
+        self.fold(fleet, at_ms)
+        if at_ms % (TICK_EVERY * SAMPLE_MS) == 0:
+            self._decide(fleet, at_ms)
+        self._sample_ms += SAMPLE_MS
+        return self._next_ms()
+
+    def fold(self, fleet: FleetModel, at_ms: int) -> None:
+        """Take a sample, and let the predictor take it in."""
         values = _values(fleet.models, fleet.latency_ratio, fleet.ttft_ratio, fleet.laws)
         sight = Sight(self._layout, SOURCE, at_ms, at_ms + PERIODS * SAMPLE_MS, values)
         self._partition, _ = partition.step(
             self._partition, sight, self._registry, self._predictor_policy, at_ms
         )
-        if at_ms % (TICK_EVERY * SAMPLE_MS) == 0:
-            self._decide(fleet, at_ms)
-        self._sample_ms += SAMPLE_MS
-        return self._next_ms()
 
     def _decide(self, fleet: FleetModel, at_ms: int) -> None:
         self._sources.forecasts.update(self.forecasts())

@@ -156,11 +156,30 @@ def fits_beside(w: World, r: int, q: int) -> bool:
 
 
 @kernel
+def keeps_pace(w: World, r: int) -> bool:
+    """Whether no LLM's tokens would wait for another model's work on a GPU of this replica.
+
+    Engines and batches take turns on a GPU. A batch between two iterations is a pause between two
+    tokens, which no prediction of a first token shows.
+    """
+    replica = replicas(w)[r]
+    for i in range(replica.n_gpus):
+        g = replica_gpus(w)[r, i]
+        gpu = gpus(w)[g]
+        for k in range(gpu.n_replicas):
+            there = gpu_replicas(w)[g, k]
+            other = replicas(w)[there]
+            if there != r and other.held > 0 and LLM in (replica.kind, other.kind):
+                return False
+    return True
+
+
+@kernel
 def choose(w: World, q: int) -> int:
     """Return the replica that takes a request, or WAIT, or REJECT. Nothing changes.
 
-    The first in order with concurrency left that fits and whose prediction is at most theta x
-    objective - waited. Where none is, best effort: the smallest prediction among those with
+    The first in order with concurrency left that fits, keeps pace, and whose prediction is at most
+    theta x objective - waited. Where none is, best effort: the smallest prediction among those with
     concurrency left, WAIT when no replica has any. For a model that rejects what comes too late,
     REJECT instead of a prediction past the objective.
     """
@@ -187,7 +206,7 @@ def choose(w: World, q: int) -> int:
         else:
             ends_in_ms = predicted_ttft_ms(w, r, prefill_left(w, r, q))
             fits = fits_beside(w, r, q)
-        if fits and ends_in_ms <= budget_ms:
+        if fits and ends_in_ms <= budget_ms and keeps_pace(w, r):
             return r
         if ends_in_ms < best_ms:
             best, best_ms = r, ends_in_ms

@@ -50,6 +50,7 @@ def settle_here(w: World, p: int) -> None:
     part.unsaved_steps = 0
     part.saved_ms = w.now_ms
     part.ready_ms = w.now_ms
+    part.blocked_ms = -1.0
     part.saving = NOTHING
     for i in range(part.n_gpus):
         g = part_gpus(w)[p, i]

@@ -59,17 +59,18 @@ def has_room_for(w: World, g: int, memory: int) -> bool:
 
 
 @kernel
-def gives_way(w: World, g: int, job: int) -> bool:
+def gives_way(w: World, g: int, job: int, to_standbys: bool) -> bool:
     """Whether a request that comes just after a step has begun can still meet its objective.
 
-    It waits for the switch to training, the step (its own `wait_ms` passes meanwhile) and the
-    switch back; then it is served alone, or an LLM runs one iteration for its first token.
+    With `to_standbys` also one for a replica that the router may not use yet. It waits for the
+    switch to training, the step (its own `wait_ms` passes meanwhile) and the switch back; then it
+    is served alone, or an LLM runs one iteration for its first token.
     """
     gpu = gpus(w)[g]
     switch_ms = w.switch_ms
     for k in range(gpu.n_replicas):
         replica = replicas(w)[gpu_replicas(w)[g, k]]
-        if replica.state != RESIDENT or replica.concurrency == 0:
+        if replica.state != RESIDENT or (replica.concurrency == 0 and not to_standbys):
             continue
         model = models(w)[replica.model]
         until_ms = max(switch_ms + step_ms(w)[job, gpu.device_type], replica.wait_ms) + switch_ms
@@ -83,24 +84,36 @@ def gives_way(w: World, g: int, job: int) -> bool:
 
 
 @kernel
-def _may_host(w: World, g: int, job: int) -> bool:
+def _may_host(w: World, g: int, job: int, to_standbys: bool) -> bool:
     """Whether a job without a place may settle on a GPU."""
     gpu = gpus(w)[g]
     node = nodes(w)[gpu.node]
     runs = not gpu.down and not node.cordoned and node.started_ms <= w.now_ms
-    return (
-        runs and gpu.part < 0 and has_room_for(w, g, jobs(w)[job].memory) and gives_way(w, g, job)
-    )
+    idle = gpu.part < 0 and gpu.requests == 0
+    fits = runs and idle and has_room_for(w, g, jobs(w)[job].memory)
+    return fits and gives_way(w, g, job, to_standbys)
 
 
 @kernel
 def _settle_next(w: World, g: int) -> None:
-    """Find the first job of the backlog for a GPU without one; a gang gathers from the last GPU."""
+    """Find the first job of the backlog for a GPU without one; a gang gathers from the last GPU.
+
+    First of those that give way to all who are resident: standbys are woken at any time, and a job
+    that cannot go on then has its memory there for nothing.
+    """
+    for to_standbys in (True, False):
+        _settle_first(w, g, to_standbys)
+        if gpus(w)[g].part >= 0:
+            return
+
+
+@kernel
+def _settle_first(w: World, g: int, to_standbys: bool) -> None:
     node = nodes(w)[gpus(w)[g].node]
     for job in range(len(jobs(w))):
         if jobs(w)[job].steps_left <= 0 or step_ms(w)[job, gpus(w)[g].device_type] <= 0.0:
             continue
-        if not _may_host(w, g, job):
+        if not _may_host(w, g, job, to_standbys):
             continue
         wanted = jobs(w)[job].gpus
         p = 0
@@ -112,7 +125,7 @@ def _settle_next(w: World, g: int) -> None:
             n = 1
         else:
             for other in range(node.first_gpu + node.n_gpus - 1, node.first_gpu - 1, -1):
-                if n < wanted and _may_host(w, other, job):
+                if n < wanted and _may_host(w, other, job, to_standbys):
                     part_gpus(w)[p, n] = other
                     n += 1
         if n < wanted:
@@ -152,21 +165,63 @@ def train(w: World, g: int) -> None:
         member = gpus(w)[other]
         free = free and member.run == IDLE and member.requests == 0
         room = room and has_room_for(w, other, jobs(w)[part.job].memory)
-        in_time = in_time and gives_way(w, other, part.job)
-        shares, awake = 0.0, False
+        in_time = in_time and gives_way(w, other, part.job, False)
+        shares = 0.0
         for k in range(member.n_replicas):
             replica = replicas(w)[gpu_replicas(w)[other, k]]
             if replica.state == RESIDENT and replica.concurrency > 0:
                 shares += replica.serving_share
-                awake = True
-        if awake:
+        if shares > 0.0:  # else steps follow each other, and no switch lies between them
             from_ms = max(from_ms, next_step_ms(member.step_from_ms, member.step_cost_ms, shares))
     if not room:
         evict(w, p)  # batches have grown: go now, while nobody waits for it
     elif free and in_time and from_ms <= w.now_ms:
+        part.blocked_ms = -1.0
         _start_step(w, p)
-    elif from_ms > w.now_ms and from_ms < NEVER_MS:
+    elif free and in_time and from_ms < NEVER_MS:
         look_at(w, g, from_ms)
+    else:
+        _give_up(w, g, p)
+
+
+@kernel
+def _give_up(w: World, g: int, p: int) -> None:
+    """Let a part go that has kept this GPU idle for as long as its going costs.
+
+    Its steps are too long for those who may be served here, or another GPU of its gang serves; and
+    another job could step. Whether that lasts nobody knows, but who waits for as long as the change
+    costs pays at most twice what the best choice would have (ski rental: Karlin, Manasse, Rudolph
+    and Sleator, "Competitive snoopy caching", 1988).
+    """
+    part = parts(w)[p]
+    if not _other_may_step(w, g, part.job):
+        return
+    if part.blocked_ms < 0.0:
+        part.blocked_ms = w.now_ms
+    until_ms = part.blocked_ms + jobs(w)[part.job].checkpoint_ms + jobs(w)[part.job].restore_ms
+    if until_ms <= w.now_ms:
+        evict(w, p)
+    else:
+        look_at(w, g, until_ms)
+
+
+@kernel
+def _other_may_step(w: World, g: int, but: int) -> bool:
+    """Whether a job of single GPUs, `but` one, could step on this GPU now."""
+    gpu = gpus(w)[g]
+    if gpu.run != IDLE or gpu.requests > 0:
+        return False
+    for job in range(len(jobs(w))):
+        if (
+            job != but
+            and jobs(w)[job].gpus == 1
+            and jobs(w)[job].steps_left > 0
+            and step_ms(w)[job, gpu.device_type] > 0.0
+            and has_room_for(w, g, jobs(w)[job].memory)
+            and gives_way(w, g, job, False)
+        ):
+            return True
+    return False
 
 
 @kernel

@@ -125,7 +125,7 @@ JOB = _record(
 # A part of the backlog: a job on its GPUs.
 PART = _record(
     job="i4", n_gpus="i4", state="i4", ticket="i8", ready_ms="f8", saving="i4",
-    saved_ms="f8", ends_ms="f8", unsaved_steps="i8",
+    saved_ms="f8", ends_ms="f8", blocked_ms="f8", unsaved_steps="i8",
 )  # fmt: skip
 
 REQUEST = _record(

@@ -32,6 +32,7 @@ async def main(settings: PredictorSettings, context: Context) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(predictor.follow(reader))
             tasks.create_task(predictor.send())
+            tasks.create_task(predictor.forget())
             tasks.create_task(stream.run())
 
 

@@ -40,6 +40,7 @@ LAYOUT_WAIT_MS = 2000
 BURIER = 0  # the partition whose worker buries what all of them read and refuse
 REFUSED_MAX = 1000  # waiting for that to be known
 SHOW_EVERY_MS = 1000  # gauges that cost a loop over all models
+FORGET_EVERY_MS = 10_000
 SOURCES_SHOWN_MAX = 200  # apps may name sources and nodes without end; a label must not
 LAYOUTS_MAX = 100_000  # the oldest goes first, and is announced again when its source starts
 
@@ -64,11 +65,13 @@ class Predictor:
         self._forecasts_due: dict[int, Record] = {}
         self._scores_due: dict[int, Record] = {}
         self._due = asyncio.Event()
+        self._heard_ms: dict[int, int] = {}  # by partition: when its last record came
         self._shown_ms = 0
         self._shown_sources: set[str] = set()
 
     async def take(self, record: Record) -> None:
         """Fold one record of `metrics.samples`; what cannot be read goes to `dead.letters`."""
+        self._heard_ms[record.partition] = self._clock.now_ms()
         try:
             sight = await self._read(record)
             state = self._states.get(record.partition, Partition({}))
@@ -88,6 +91,7 @@ class Predictor:
             telemetry.SKIPPED.labels(outcome.skipped).inc()
             return
         telemetry.TICKS.inc()
+        telemetry.FORGOTTEN.inc(outcome.forgotten)
         telemetry.SAMPLES.inc(len(sight.values))
         self._states[record.partition] = state
         if outcome.models:
@@ -99,7 +103,7 @@ class Predictor:
     def keep(self, mine: set[int]) -> None:
         """Forget partitions that another worker has now."""
         for partition in self._states.keys() - mine:
-            for kept in (self._states, self._forecasts_due, self._scores_due):
+            for kept in (self._states, self._heard_ms, self._forecasts_due, self._scores_due):
                 kept.pop(partition, None)
         # What another worker shows now must not stand here too, at its last value.
         for gauge in (*telemetry.OF_MODELS, *telemetry.OF_NODES, telemetry.STALENESS):
@@ -112,6 +116,26 @@ class Predictor:
             await self._due.wait()
             self._due.clear()
             await self._bus.publish(self._outgoing())
+
+    async def forget(self) -> None:
+        """Forget the sources of partitions from which nothing comes any more, for ever.
+
+        While others speak in a partition, the core forgets who fell silent; here none does. It goes
+        by our own clock, so that a worker that reads an old log forgets nobody. What is shown
+        follows, though nothing is sent.
+        """
+        while True:
+            now_ms = self._clock.now_ms()
+            for partition, heard_ms in list(self._heard_ms.items()):
+                if heard_ms + partitions.FORGET_MS < now_ms:
+                    del self._heard_ms[partition]
+                    state = self._states.pop(partition, None)
+                    telemetry.FORGOTTEN.inc(0 if state is None else len(state.sources))
+                    telemetry.SERIES.labels(partition).set(0)
+            if now_ms - self._shown_ms >= SHOW_EVERY_MS:
+                self._shown_ms = now_ms
+                self._show()
+            await self._clock.sleep_until_ms(now_ms + FORGET_EVERY_MS)
 
     async def follow(self, reader: Reader) -> None:
         """Take in layouts, the registry and triggers, for ever."""

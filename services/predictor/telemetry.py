@@ -12,6 +12,10 @@ SAMPLES = Counter("plimsoll_predictor_samples_total", "Values in them")
 SKIPPED = Counter(
     "plimsoll_predictor_skipped_total", "Ticks that changed nothing, by reason", ["reason"]
 )
+FORGOTTEN = Counter(
+    "plimsoll_predictor_forgotten_total",
+    "Sources that fell silent for good, with all known of them",
+)
 SERIES = Gauge(
     "plimsoll_predictor_series", "Series that a worker holds, by partition", ["partition"]
 )

@@ -1,8 +1,10 @@
 """The router on a fleet: tables, queues, and what becomes of requests."""
 
 from libs.fleet.model import FleetModel
+from libs.fleet.requests import Requests
 from libs.fleet.router import End, Router
-from tests.fleet.worlds import job, model, request, resident, spec, table
+from libs.fleet.tables import OK
+from tests.fleet.worlds import job, llm, model, request, resident, spec, table
 
 
 def ends(router: Router, until_ms: float, *arrivals: object) -> list[End]:
@@ -52,6 +54,30 @@ def test_the_step_that_runs_is_part_of_a_prediction() -> None:
     # The step ends at 5100: 80 + 10 + 100 ms fit into 350; the next step would not have.
     (end,) = ends(router, 5020, request(0, 5020)) + ends(router, 5300)
     assert (end.replica, end.latency_ms) == (names[0], 80 + 10 + 100)
+
+
+def test_no_batch_comes_between_the_tokens_of_an_llm() -> None:
+    fleet = FleetModel(spec(gpus=2), [model("b", alpha_ms=40, beta_ms=1, objective_ms=1000), llm()])
+    chat = [fleet.place("m", "n-0", [gpu]) for gpu in (0, 1)]
+    batch = [fleet.place("b", "n-0", [gpu]) for gpu in (0, 1)]
+    for name in batch:
+        fleet.set_batch(name, 8, 0, 1.0)
+    fleet.follow(table("m", *((name, 9) for name in chat)))
+    fleet.follow(table("b", *((name, 9) for name in batch)))
+    of_llm, of_batch = fleet.model_index["m"], fleet.model_index["b"]
+    # An answer of 100 tokens on the first GPU; the batches, whose first replica is there, go to the
+    # second, and a second answer stays with the first.
+    requests = Requests.of(
+        [0.0, 100.0, 110.0, 500.0],
+        [of_llm, of_batch, of_llm, of_batch],
+        [100, 0, 100, 0],
+        [100, 0, 100, 0],
+    )
+    fleet.submit(requests)
+    fleet.advance(5000)
+    assert (fleet.requests["status"] == OK).all()
+    assert fleet.tpot_ms()[[0, 2]].max() < 25
+    assert fleet.gpus["n-0/1"].busy_serving_ms == 2 * 41
 
 
 def test_requests_wait_for_a_first_replica_and_keep_their_order() -> None:

@@ -68,8 +68,8 @@ def test_the_shares_of_all_awake_replicas_of_a_gpu_add_up() -> None:
 
 
 def test_a_step_too_long_for_an_objective_does_not_start_beside_it() -> None:
-    backlog = (job("long", step_ms=200), job("short", step_ms=50))
-    # 10 + 200 + 10 + 11 ms would be late; 10 + 50 + 10 + 11 ms is not.
+    backlog = (job("long", step_ms=200),)
+    # 10 + 200 + 10 + 11 ms would be late.
     fleet = fleet_of(spec(gpus=1, training=backlog), model(objective_ms=230))
     name = fleet.load("m", "n-0", [0], concurrency=1)
     fleet.set_batch(name, 1, 0, serving_share=0.1)
@@ -81,6 +81,61 @@ def test_a_step_too_long_for_an_objective_does_not_start_beside_it() -> None:
     fleet.set_concurrency(name, 0)
     fleet.advance(6000)
     assert fleet.gpus["n-0/0"].steps > before
+
+
+def test_a_job_that_may_not_step_goes_after_as_long_as_its_going_costs() -> None:
+    backlog = (job("long", step_ms=200, checkpoint_s=1, restore_s=2), job("short", step_ms=50))
+    # 10 + 200 + 10 + 11 ms would be late; 10 + 50 + 10 + 11 ms is not.
+    fleet = fleet_of(spec(gpus=1, training=backlog), model(objective_ms=230))
+    name = fleet.load("m", "n-0", [0], concurrency=0)
+    fleet.set_batch(name, 1, 0, serving_share=0.1)
+    fleet.advance(2100)
+    assert fleet.gpus["n-0/0"].job == "long"
+    fleet.set_concurrency(name, 1)
+    fleet.advance(2200 + 1000 + 2000)  # its last step ends at 2200; then it waits
+    assert fleet.gpus["n-0/0"].job == "long"
+    fleet.advance(2200 + 3000 + 1000 + 1)  # it has gone, its state saved
+    assert fleet.gpus["n-0/0"].job == "short"
+    fleet.advance(20_000)
+    assert fleet.jobs[["steps_kept", "checkpoints"]][0].tolist() == (11, 1)
+    assert fleet.jobs["steps_kept"][1] > 100
+
+
+def test_of_the_backlog_goes_first_what_gives_way_to_all_who_are_resident() -> None:
+    backlog = (job("long", step_ms=200, steps=10), job("short", step_ms=50, steps=10))
+    fleet = fleet_of(spec(gpus=1, training=backlog), model(objective_ms=230))
+    fleet.set_batch(fleet.place("m", "n-0", [0]), 1, 0, 1.0)
+    fleet.set_concurrency("m@n-0:0", 0)
+    fleet.advance(10 * 50)  # short ones first, though long ones stand before them
+    assert fleet.jobs["steps_kept"].tolist() == [0, 10]
+    fleet.advance(10 * 50 + 10 * 200)  # better that than nothing
+    assert fleet.jobs["steps_kept"].tolist() == [10, 10]
+
+
+def test_a_standby_that_asks_for_no_share_costs_no_training() -> None:
+    fleet = fleet_of(spec(gpus=1, training=(job(step_ms=50),)), model())
+    fleet.set_batch(fleet.place("m", "n-0", [0]), 1, 0, serving_share=0.0)
+    fleet.set_concurrency("m@n-0:0", 4)
+    fleet.advance(1000)
+    assert fleet.jobs["steps_kept"][0] == 20
+
+
+def test_a_gang_goes_where_one_of_its_gpus_serves_on_and_others_could_step() -> None:
+    backlog = (
+        job("gang", step_ms=100, gpus=2, checkpoint_s=1, restore_s=1),
+        job("single", step_ms=50),
+    )
+    fleet = fleet_of(spec(gpus=2, training=backlog), model(alpha_ms=49, beta_ms=1))
+    name = fleet.place("m", "n-0", [0])
+    fleet.set_batch(name, 1, 0, 1.0)
+    due_ms = 1000 + 50.0 * np.arange(400)  # as many as it can serve: it never rests
+    fleet.submit(Requests.of(due_ms, np.zeros(400)))
+    fleet.set_concurrency(name, 0)
+    fleet.advance(999)
+    assert [gpu.job for gpu in fleet.gpus.values()] == ["gang", "gang"]
+    fleet.set_concurrency(name, 9)
+    fleet.advance(15_000)
+    assert [gpu.job for gpu in fleet.gpus.values()] == [None, "single"]
 
 
 def test_a_request_waits_for_one_running_step_and_one_switch_at_most() -> None:

@@ -308,7 +308,8 @@ def test_a_source_long_gone_is_forgotten(router: Callable, collector: Callable) 
     state, _ = fold(EMPTY, source.sight())
     state, _ = fold(state, host.sight(after_ms=60_000))
     assert len(state.sources) == 2
-    state, _ = fold(state, host.sight(after_ms=120_000))
+    state, outcome = fold(state, host.sight(after_ms=120_000))
+    assert outcome.forgotten == 1
     assert list(state.sources) == ["host/n1"]
 
 

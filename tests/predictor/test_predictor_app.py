@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+from prometheus_client import REGISTRY
 
 from libs.common import plimsoll_pb2 as pb
 from libs.common import series, wire
@@ -20,9 +21,11 @@ from libs.common.topics import (
     REGISTRY_MODELS,
 )
 from libs.common.wire import Origin
-from services.predictor.app import LAYOUT_WAIT_MS, Predictor, catch_up
+from services.predictor.app import FORGET_EVERY_MS, LAYOUT_WAIT_MS, Predictor, catch_up
+from services.predictor.core.partition import FORGET_MS
 from services.predictor.core.registry import Registry
 from services.predictor.core.source import Policy
+from services.predictor.telemetry import FORGOTTEN
 
 ORIGIN = Origin("predictor", "a")
 START_MS = 1_800_000_000_000
@@ -246,6 +249,25 @@ async def test_declarations_that_cannot_be_read_are_passed_over(
     async with world.running():
         await world.take(source.tick().SerializeToString(), wire.PROTOBUF)
     assert len(world.forecasts()) == 1
+
+
+async def test_a_source_that_falls_silent_for_good_is_forgotten(
+    world: World, router: Callable
+) -> None:
+    source, forgotten = router("chat"), FORGOTTEN._value.get()
+    await world.announce(source.layout)
+    async with world.running():
+        forgetting = asyncio.create_task(world.predictor.forget())
+        await world.take(source.tick().SerializeToString(), wire.PROTOBUF)
+        shown = ("plimsoll_sample_timestamp_seconds", {"source": "router/0"})
+        await world.clock.advance(FORGET_MS)
+        assert REGISTRY.get_sample_value(*shown), "its age is what the alert is about"
+        await world.clock.advance(2 * FORGET_EVERY_MS)
+        assert REGISTRY.get_sample_value(*shown) is None
+        assert FORGOTTEN._value.get() == forgotten + 1
+        forgetting.cancel()
+        await world.take(source.tick().SerializeToString(), wire.PROTOBUF)
+        assert len(world.forecasts()) == 2, "who comes back starts anew"
 
 
 async def test_a_partition_that_went_away_is_forgotten(world: World, router: Callable) -> None:

@@ -62,6 +62,7 @@ class Outcome(NamedTuple):
     skipped: Skipped = ""  # why nothing was taken in; empty: it was
     models: bool = False  # forecasts have changed
     nodes: bool = False  # scores have changed
+    forgotten: int = 0  # sources that were long overdue
 
 
 def step(
@@ -88,7 +89,7 @@ def step(
         known = sources.begin(sight.layout, registry, policy)
     elif known.layout.layout_id != sight.layout.layout_id or known.registry is not registry:
         known = sources.resume(known, sight.layout, registry, policy)
-    kept = state.sources
+    kept, forgotten = state.sources, 0
     if new_second or kept[sight.source] is not known:
         # Looking at all sources once a second of each is often enough.
         kept = {
@@ -96,13 +97,15 @@ def step(
             for name, source in kept.items()
             if name == sight.source or source.next_by_ms + FORGET_MS >= sight.at_ms
         }
+        forgotten = len(state.sources.keys() - kept.keys())
         kept[sight.source] = known
         if series_count(Partition(kept)) > policy.series_max:
             return state, Outcome("too_many_series")
     if known.announced is not announced:
         sources.hear(known, announced)
     sources.see(known, sight, policy)
-    return Partition(kept), Outcome("", bool(known.columns.models), bool(known.columns.nodes))
+    models, nodes = bool(known.columns.models), bool(known.columns.nodes)
+    return Partition(kept), Outcome("", models, nodes, forgotten)
 
 
 def copied(state: Partition) -> Partition:
