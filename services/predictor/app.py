@@ -8,10 +8,8 @@ away nothing piles up, and what goes out then is the newest.
 import asyncio
 from collections import deque
 from itertools import islice
-from math import isnan
 
 import structlog
-from prometheus_client import Gauge
 
 from libs.common import intake, wire
 from libs.common import plimsoll_pb2 as pb
@@ -30,8 +28,7 @@ from libs.common.wire import Origin
 from services.predictor import telemetry
 from services.predictor.core import announcements, registry, triggers
 from services.predictor.core import partition as partitions
-from services.predictor.core.partition import Account, Partition
-from services.predictor.core.residuals import BAND
+from services.predictor.core.partition import Partition
 from services.predictor.core.source import Policy, Sight
 
 log = structlog.get_logger()
@@ -259,7 +256,7 @@ class Predictor:
         for partition, cause in self._scores_due.items():
             scores = partitions.scores(self._states[partition], partition, self._policy)
             for score in islice(scores.scores, SOURCES_SHOWN_MAX):
-                _show_node(score)
+                telemetry.show_node(score)
             event_id = f"{cause.event_id}-scores"
             messages.append(
                 wire.encode(NODE_SCORES, str(partition), scores, self._origin, event_id, now_ms)
@@ -279,42 +276,13 @@ class Predictor:
             for model, account in partitions.accounts(state, self._policy).items():
                 # An app may name models without end; a label must not.
                 if model in self._registry.models:
-                    _show_model(model, account)
+                    telemetry.show_model(model, account)
         shown = dict(islice(sources.items(), SOURCES_SHOWN_MAX))
         for name in self._shown_sources - shown.keys():
             telemetry.SAMPLE_TIMESTAMP.remove(name)
         for name, at_ms in shown.items():
             telemetry.SAMPLE_TIMESTAMP.labels(name).set(at_ms / 1000)
         self._shown_sources = set(shown)
-
-
-def _show_node(score: pb.NodeScore) -> None:
-    telemetry.NODE_SCORE.labels(score.node).set(score.score)
-    telemetry.NODE_PROFILE.labels(score.node).set(score.profile)
-    telemetry.NODE_LOW_HOURS.labels(score.node).set(score.low_hours.bit_count())
-
-
-def _show_model(model: str, account: Account) -> None:
-    rows: list[tuple[Gauge, float, tuple[str, ...]]] = [
-        (telemetry.ARRIVAL_RATE, account.arrival_rate_rps, (model,)),
-        (telemetry.LEAD_TIME, account.lead_time_s, (model,)),
-        (telemetry.FORECAST_CAME, account.came_rps, (model,)),
-        (telemetry.FORECAST_LIFT, account.lift_rps, (model,)),
-        (telemetry.LIFTS_AHEAD, account.announced, (model, "announced")),
-        (telemetry.LIFTS_AHEAD, account.foreseen, (model, "foreseen")),
-    ]
-    telemetry.FORECAST_JUDGED.reach(account.judged, model)
-    telemetry.FORECAST_ERROR.reach(account.error_rps, model)
-    telemetry.FORECAST_ACTUAL.reach(account.actual_rps, model)
-    for at, quantile in enumerate(map(str, BAND)):
-        telemetry.FORECAST_COVERED.reach(account.covered[at], model, quantile)
-        rows.append((telemetry.FORECAST, account.band_rps[at], (model, quantile)))
-        rows.append((telemetry.FORECAST_BAND, account.due_rps[at], (model, quantile)))
-    for kind, gain in zip(triggers.KINDS, account.gains, strict=True):
-        rows.append((telemetry.LIFT_GAIN, gain, (model, kind)))
-    for gauge, value, labels in rows:
-        if not isnan(value):  # what is not known yet is absent
-            gauge.labels(*labels).set(value)
 
 
 async def catch_up(predictor: Predictor, reader: Reader) -> None:

@@ -1,11 +1,16 @@
 """What the predictor counts of its own work, for Prometheus."""
 
+from math import isnan
 from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from libs.common import plimsoll_pb2 as pb
 from libs.common.telemetry import Sum
 from services.predictor.core.announcements import Outcome
+from services.predictor.core.partition import Account
+from services.predictor.core.residuals import BAND
+from services.predictor.core.triggers import KINDS
 
 TICKS = Counter("plimsoll_predictor_ticks_total", "Ticks of collectors taken in")
 SAMPLES = Counter("plimsoll_predictor_samples_total", "Values in them")
@@ -107,3 +112,34 @@ STEP = Histogram(
     "Time to take in one tick",
     buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.4),
 )
+
+
+def show_node(score: pb.NodeScore) -> None:
+    """Show what is known of a node."""
+    NODE_SCORE.labels(score.node).set(score.score)
+    NODE_PROFILE.labels(score.node).set(score.profile)
+    NODE_LOW_HOURS.labels(score.node).set(score.low_hours.bit_count())
+
+
+def show_model(model: str, account: Account) -> None:
+    """Show how the forecasts of a model fare; what is not known yet is absent."""
+    rows: list[tuple[Gauge, float, tuple[str, ...]]] = [
+        (ARRIVAL_RATE, account.arrival_rate_rps, (model,)),
+        (LEAD_TIME, account.lead_time_s, (model,)),
+        (FORECAST_CAME, account.came_rps, (model,)),
+        (FORECAST_LIFT, account.lift_rps, (model,)),
+        (LIFTS_AHEAD, account.announced, (model, "announced")),
+        (LIFTS_AHEAD, account.foreseen, (model, "foreseen")),
+    ]
+    FORECAST_JUDGED.reach(account.judged, model)
+    FORECAST_ERROR.reach(account.error_rps, model)
+    FORECAST_ACTUAL.reach(account.actual_rps, model)
+    for at, quantile in enumerate(map(str, BAND)):
+        FORECAST_COVERED.reach(account.covered[at], model, quantile)
+        rows.append((FORECAST, account.band_rps[at], (model, quantile)))
+        rows.append((FORECAST_BAND, account.due_rps[at], (model, quantile)))
+    for kind, gain in zip(KINDS, account.gains, strict=True):
+        rows.append((LIFT_GAIN, gain, (model, kind)))
+    for gauge, value, labels in rows:
+        if not isnan(value):
+            gauge.labels(*labels).set(value)
