@@ -14,7 +14,7 @@ PROFILES ?=
 COMPOSE_ENV = COMPOSE_FILE=compose.yaml$(if $(filter 3,$(BROKERS)),:deploy/compose.brokers.yaml) COMPOSE_PROFILES=$(PROFILES)
 
 .DEFAULT_GOAL := help
-.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full demo takeover outage up \
+.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full wire demo takeover outage up \
 	down logs drill clean
 
 help: ## print the verbs
@@ -73,6 +73,9 @@ bench: setup ## all policies on one load, five paired seeds: [SCENARIO=default] 
 
 bench-full: setup ## the grid of cold starts, scenarios and traces
 	@$(BIN)/python -m bench full
+
+wire: setup ## bytes and time of a tick of samples, by encoding; a minute or two
+	@$(BIN)/python -m bench.wire
 
 demo: system setup ## the whole loop on a real trace: [TRACE=file] [COPIES=1] [DURATION=120] [OUT=dir]
 	@$(BIN)/plimsoll demo $(if $(TRACE),--trace "$(TRACE)") --copies $(COPIES) --duration $(DURATION) --out "$(OUT)"

@@ -25,7 +25,8 @@ from libs.common.messages import (
     SetBatch,
 )
 from libs.common.ports import Record
-from libs.common.wire import read, unpack_values
+from libs.common.ticks import Chains, Wait, layout_id
+from libs.common.wire import read
 
 Floats = npt.NDArray[np.float64]
 
@@ -118,6 +119,7 @@ class View:
     tick_at_ms: int = 0
     dead_letters: int = 0
     _layouts: dict[str, pb.Layout] = field(default_factory=dict)
+    _chains: Chains = field(default_factory=Chains)
     _last: dict[str, tuple[int, Floats]] = field(default_factory=dict)  # by layout id
 
     def model(self, name: str) -> ModelView:
@@ -173,14 +175,16 @@ def fold(view: View, record: Record) -> None:
 
 def _fold_tick(view: View, tick: pb.Tick) -> None:
     """Add a tick's counters up and take over its gauges, for models and devices."""
-    layout = view._layouts.get(tick.layout_id)
+    layout = view._layouts.get(layout_id(tick))
     if layout is None:
-        return  # the layout is on its way by another topic, and the next tick 100 ms behind
+        return  # the layout is on its way by another topic, and the next key a second behind
     try:
-        values = unpack_values(tick, layout)
+        values = view._chains.read(tick, layout)
     except ContractError:
         return
-    last_ms, last = view._last.get(tick.layout_id, (-1, np.full(len(values), np.nan)))
+    if isinstance(values, Wait):
+        return
+    last_ms, last = view._last.get(layout.layout_id, (-1, np.full(len(values), np.nan)))
     if tick.at_ms <= last_ms:
         return
     touched: dict[int, Totals] = {}
@@ -199,7 +203,7 @@ def _fold_tick(view: View, tick: pb.Tick) -> None:
             totals.values[one.metric] = totals.values.get(one.metric, 0.0) + grown
     for totals in touched.values():
         totals.remember(tick.at_ms)
-    view._last[tick.layout_id] = (tick.at_ms, np.where(np.isnan(values), last, values))
+    view._last[layout.layout_id] = (tick.at_ms, np.where(np.isnan(values), last, values))
 
 
 def _totals_of(view: View, one: pb.Series) -> Totals | None:

@@ -16,7 +16,9 @@ STDLIB = set(sys.stdlib_module_names)
 WORLD = {"time", "datetime", "random", "os", "sys", "asyncio", "logging", "socket", "subprocess"}
 COMMON = "libs.common"
 CONTRACTS = {f"{COMMON}.{m}" for m in ("messages", "topics", "plimsoll_pb2", "errors", "series")}
-PORTS = CONTRACTS | {f"{COMMON}.{m}" for m in ("ports", "wire", "intake", "telemetry", "settings")}
+PORTS = CONTRACTS | {
+    f"{COMMON}.{m}" for m in ("ports", "wire", "ticks", "intake", "telemetry", "settings")
+}
 SHELL = PORTS | {"numpy", "structlog", "prometheus_client", "pydantic", "pydantic_settings"}
 
 # (files, what they may import beyond the standard library). The first row that matches holds.
@@ -26,6 +28,8 @@ ROOMS: list[tuple[str, set[str]]] = [
     ("libs/common/telemetry.py", {"structlog", "prometheus_client"}),
     ("libs/common/settings.py", PORTS | {"pydantic", "pydantic_settings"}),
     ("libs/common/jit.py", {"numba"}),
+    ("libs/common/planes.py", {"numpy", "numba"}),
+    ("libs/common/ticks.py", PORTS | {"numpy", "zstandard", f"{COMMON}.planes"}),
     ("libs/common/*.py", PORTS | {"pydantic", "numpy", "orjson", "google"}),
     (
         "libs/fleet/*.py",
@@ -40,6 +44,15 @@ ROOMS: list[tuple[str, set[str]]] = [
     ("services/executor/*.py", SHELL | {"libs.fleet"}),
     ("services/*/*.py", SHELL),
     ("cli/*.py", {"*"}),
+    (
+        "bench/wire.py",  # it records this host by the adapter that the collector uses
+        {"numpy", "rich", "bench", f"{COMMON}.ticks", f"{COMMON}.adapters.host"},
+    ),
+    (
+        "bench/encodings.py",
+        CONTRACTS | {"numpy", "zstandard", "google", "opentelemetry", "bench", f"{COMMON}.ticks"},
+    ),
+    ("bench/wire_load.py", CONTRACTS | {"numpy", f"{COMMON}.wire", f"{COMMON}.ports"}),
     (
         "bench/*.py",
         CONTRACTS

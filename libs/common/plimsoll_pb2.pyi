@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Series(_message.Message):
-    __slots__ = ("metric", "kind", "model", "node", "device", "device_type", "bucket")
+    __slots__ = ("metric", "kind", "model", "node", "device", "device_type", "bucket", "resolution")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         GAUGE: _ClassVar[Series.Kind]
@@ -22,6 +22,7 @@ class Series(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     DEVICE_TYPE_FIELD_NUMBER: _ClassVar[int]
     BUCKET_FIELD_NUMBER: _ClassVar[int]
+    RESOLUTION_FIELD_NUMBER: _ClassVar[int]
     metric: str
     kind: Series.Kind
     model: str
@@ -29,7 +30,8 @@ class Series(_message.Message):
     device: str
     device_type: str
     bucket: int
-    def __init__(self, metric: _Optional[str] = ..., kind: _Optional[_Union[Series.Kind, str]] = ..., model: _Optional[str] = ..., node: _Optional[str] = ..., device: _Optional[str] = ..., device_type: _Optional[str] = ..., bucket: _Optional[int] = ...) -> None: ...
+    resolution: float
+    def __init__(self, metric: _Optional[str] = ..., kind: _Optional[_Union[Series.Kind, str]] = ..., model: _Optional[str] = ..., node: _Optional[str] = ..., device: _Optional[str] = ..., device_type: _Optional[str] = ..., bucket: _Optional[int] = ..., resolution: _Optional[float] = ...) -> None: ...
 
 class Layout(_message.Message):
     __slots__ = ("layout_id", "source", "series")
@@ -42,20 +44,24 @@ class Layout(_message.Message):
     def __init__(self, layout_id: _Optional[str] = ..., source: _Optional[str] = ..., series: _Optional[_Iterable[_Union[Series, _Mapping]]] = ...) -> None: ...
 
 class Tick(_message.Message):
-    __slots__ = ("layout_id", "source", "sequence", "at_ms", "next_by_ms", "values")
-    LAYOUT_ID_FIELD_NUMBER: _ClassVar[int]
-    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("sequence", "at_ms", "layout", "holds_ms", "floats", "key", "delta", "begun_ms")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     AT_MS_FIELD_NUMBER: _ClassVar[int]
-    NEXT_BY_MS_FIELD_NUMBER: _ClassVar[int]
-    VALUES_FIELD_NUMBER: _ClassVar[int]
-    layout_id: str
-    source: str
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    HOLDS_MS_FIELD_NUMBER: _ClassVar[int]
+    FLOATS_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    BEGUN_MS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     at_ms: int
-    next_by_ms: int
-    values: bytes
-    def __init__(self, layout_id: _Optional[str] = ..., source: _Optional[str] = ..., sequence: _Optional[int] = ..., at_ms: _Optional[int] = ..., next_by_ms: _Optional[int] = ..., values: _Optional[bytes] = ...) -> None: ...
+    layout: int
+    holds_ms: int
+    floats: bytes
+    key: bytes
+    delta: bytes
+    begun_ms: int
+    def __init__(self, sequence: _Optional[int] = ..., at_ms: _Optional[int] = ..., layout: _Optional[int] = ..., holds_ms: _Optional[int] = ..., floats: _Optional[bytes] = ..., key: _Optional[bytes] = ..., delta: _Optional[bytes] = ..., begun_ms: _Optional[int] = ...) -> None: ...
 
 class BatchLaw(_message.Message):
     __slots__ = ("alpha_ms", "beta_ms", "batches")

@@ -64,6 +64,32 @@ LATENCY_BUCKETS = 32
 LATENCY_RATIO_EDGES: npt.NDArray[np.float64] = 2.0 ** ((np.arange(LATENCY_BUCKETS - 1) - 20) / 4)
 
 
+# What a step of a series' values is on the wire (libs/common/ticks.py), where it is not 1: as fine
+# as its source tells it, or as its readers have any use for.
+RESOLUTIONS = {
+    BATCH_SERVICE_MS: 0.001,
+    BATCH_CROSS: 0.001,
+    LOAD_MS: 0.001,
+    GPU_SERVING_S: 1e-6,
+    GPU_TRAINING_S: 1e-6,
+    GPU_FREE_S: 1e-6,
+    GPU_BUSY_SERVING_S: 1e-6,
+    GPU_BUSY_TRAINING_S: 1e-6,
+    GPU_UTILIZATION: 0.01,  # NVML counts whole percent
+    GPU_POWER: 0.1,  # NVML is right to 5 W
+    GPU_ENERGY: 0.001,  # NVML counts mJ
+    HOST_CPU_BUSY_S: 0.01,  # Linux counts 1/100 s
+    HOST_MEMORY_USED: 1024,  # and memory in KiB
+    HOST_MEMORY_TOTAL: 1024,
+    HOST_DISK_BUSY_S: 0.001,  # and a disk's work in ms
+}
+
+
+def resolution(metric: str) -> float:
+    """Return the step in which a metric's values travel; counts of things travel by 1."""
+    return RESOLUTIONS.get(metric, 1.0)
+
+
 def latency_bucket(ratio: float) -> int:
     """Return the bucket of a latency / objective; a value on an edge belongs below it."""
     return int(np.searchsorted(LATENCY_RATIO_EDGES, ratio, side="left"))

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Protobuf
@@ -144,7 +143,7 @@ def _rfc3339(at_ms: int) -> bytes:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
 
 
-# --- Ticks of samples -----------------------------------------------------------------------------
+# --- Layouts --------------------------------------------------------------------------------------
 
 
 def layout_of(source: str, series: Sequence[pb.Series]) -> pb.Layout:
@@ -153,55 +152,6 @@ def layout_of(source: str, series: Sequence[pb.Series]) -> pb.Layout:
     digest = hashlib.sha256(layout.SerializeToString(deterministic=True)).hexdigest()
     layout.layout_id = digest[:16]
     return layout
-
-
-def pack_values(values: npt.NDArray[np.float64]) -> bytes:
-    """Return the wire form of a tick's values, (series,); NaN says not known."""
-    return np.ascontiguousarray(values, dtype="<f8").tobytes()
-
-
-def unpack_values(tick: pb.Tick, layout: pb.Layout) -> npt.NDArray[np.float64]:
-    """Return a tick's values, (series,), read-only.
-
-    Raises:
-        ContractError: their number is not that of the layout, or one is infinite.
-    """
-    data = tick.values  # a copy at each access: read it once
-    if len(data) != 8 * len(layout.series):
-        raise ContractError(
-            f"{len(data)} bytes of values, but layout {layout.layout_id} has "
-            f"{len(layout.series)} series of 8 bytes"
-        )
-    values = np.frombuffer(data, dtype="<f8")
-    if np.isinf(values).any():
-        first = layout.series[int(np.flatnonzero(np.isinf(values))[0])]
-        raise ContractError(f"{first.metric} is infinite")
-    return values
-
-
-def tick_of_app_samples(samples: AppSamples) -> tuple[pb.Layout, pb.Tick]:
-    """Return what an app sent as JSON in the form of a collector's tick, with its layout.
-
-    Raises:
-        ContractError: a sample names neither a model nor, for the whole message, a node.
-    """
-    series = []
-    for sample in samples.samples:
-        if not sample.model and not samples.node:
-            raise ContractError(f"{sample.metric}: neither model nor node is given")
-        kind = pb.Series.COUNTER if sample.kind == "counter" else pb.Series.GAUGE
-        node = "" if sample.model else samples.node
-        series.append(pb.Series(metric=sample.metric, kind=kind, model=sample.model, node=node))
-    layout = layout_of(samples.source, series)
-    values = np.array([sample.value for sample in samples.samples], dtype=np.float64)
-    tick = pb.Tick(
-        layout_id=layout.layout_id,
-        source=samples.source,
-        at_ms=samples.at_ms,
-        next_by_ms=samples.next_by_ms,
-        values=pack_values(values),
-    )
-    return layout, tick
 
 
 # --- Named arrays: what a tick saw, and the state it left -----------------------------------------

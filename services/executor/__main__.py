@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from libs.common import ticks
 from libs.common.adapters.service import Context, run
 from libs.fleet.spec import read_fleet
 from libs.fleet.warm import warm
@@ -15,7 +16,7 @@ async def serve(settings: ExecutorSettings, context: Context) -> None:
     section = settings.executor
     spec = read_fleet(Path(section.fleet_file))
     # Half a minute where no cache has the kernels: in a thread, so that others may ask how we are.
-    warmed = asyncio.ensure_future(asyncio.to_thread(warm))
+    warmed = asyncio.ensure_future(asyncio.to_thread(_warm))
     context.health.ready_when(
         "kernels",
         lambda: None if warmed.done() else "compiling the fleet's kernels: once, some 30 s",
@@ -25,6 +26,11 @@ async def serve(settings: ExecutorSettings, context: Context) -> None:
     executor = Executor(section, spec, context.bus, context.clock, context.origin)
     context.health.ready_when("registry", executor.fault)
     await executor.serve()
+
+
+def _warm() -> None:
+    warm()
+    ticks.warm()
 
 
 if __name__ == "__main__":

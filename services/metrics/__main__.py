@@ -5,6 +5,7 @@ import asyncio
 from libs.common.adapters.host import PsutilHost
 from libs.common.adapters.nvml import NvmlDevice
 from libs.common.adapters.service import Context, run
+from libs.common.ticks import CODED_FROM, warm
 from services.metrics.app import collect, collectors_of
 from services.metrics.settings import MetricsSettings
 
@@ -13,6 +14,8 @@ async def main(settings: MetricsSettings, context: Context) -> None:
     """Run every collector until cancelled; an error in one ends them all."""
     node = settings.metrics.node
     found = collectors_of(settings.metrics, PsutilHost(), NvmlDevice.open())
+    if any(len(collector.series) >= CODED_FROM for collector in found):
+        await asyncio.to_thread(warm)
     async with asyncio.TaskGroup() as tasks:
         for collector in found:
             tasks.create_task(

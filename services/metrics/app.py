@@ -9,18 +9,28 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 from prometheus_client import Counter
 
 from libs.common import plimsoll_pb2 as pb
 from libs.common import wire
+from libs.common.errors import ContractError
 from libs.common.ports import Bus, Clock, Device, Host
 from libs.common.telemetry import Health
+from libs.common.ticks import Coder
 from libs.common.topics import METRICS_LAYOUTS, METRICS_SAMPLES
 from libs.common.wire import Origin
 from services.metrics.core import columns
 from services.metrics.settings import MetricsSection
 
+log = structlog.get_logger()
+
 TICKS = Counter("plimsoll_metrics_ticks_total", "Ticks sent, by collector", ["collector"])
+REFUSED = Counter(
+    "plimsoll_metrics_refused_total",
+    "Readings not sent, as a value in them was infinite or out of range, by collector",
+    ["collector"],
+)
 LATE_PERIODS = 10  # a collector that has not read for so many is stuck
 
 
@@ -89,25 +99,22 @@ async def collect(
         return f"a reading takes {waited_ms / 1000:.0f} s and more" if late else None
 
     health.ready_when(source, probe)
-    sequence = 0
+    coder = Coder(layout)
     due_ms = started_ms
     while True:
         reading_since_ms = at_ms = clock.now_ms()
         values = await asyncio.to_thread(collector.read)
         reading_since_ms = None
-        sequence += 1
-        tick = pb.Tick(
-            layout_id=layout.layout_id,
-            source=source,
-            sequence=sequence,
-            at_ms=at_ms,
+        try:
             # The next one is due in a period, and may be late by another.
-            next_by_ms=at_ms + 2 * collector.period_ms,
-            values=wire.pack_values(values),
-        )
-        event_id = f"{source}-{started_ms}-{sequence}"
-        await bus.publish([wire.encode(METRICS_SAMPLES, node, tick, origin, event_id, at_ms)])
-        TICKS.labels(collector.name).inc()
+            tick = coder.encode(values, at_ms, at_ms + 2 * collector.period_ms)
+        except ContractError as error:
+            log.warning("reading refused", source=source, reason=str(error))
+            REFUSED.labels(collector.name).inc()
+        else:
+            event_id = f"{source}-{started_ms}-{tick.sequence}"
+            await bus.publish([wire.encode(METRICS_SAMPLES, node, tick, origin, event_id, at_ms)])
+            TICKS.labels(collector.name).inc()
         # The next multiple of the period after now: what was missed is not made up for in a burst.
         behind = max(0, clock.now_ms() - due_ms) // collector.period_ms
         due_ms += (behind + 1) * collector.period_ms

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from libs.common import ticks
 from libs.common.adapters.service import Context, run
 from libs.common.ports import Start
 from libs.common.topics import LOAD_TRIGGERS, METRICS_LAYOUTS, REGISTRY_DEVICES, REGISTRY_MODELS
@@ -24,6 +25,7 @@ async def main(settings: PredictorSettings, context: Context) -> None:
     )
     await warmed
     policy = settings.predictor.policy()
+    await asyncio.to_thread(ticks.warm)
     predictor = Predictor(context.origin, context.bus, context.clock, policy)
     async with context.bus.tail(DECLARATIONS, Start.EARLIEST) as reader:
         await catch_up(predictor, reader)

@@ -6,12 +6,12 @@ away nothing piles up, and what goes out then is the newest.
 """
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from itertools import islice
 
 import structlog
 
-from libs.common import intake, wire
+from libs.common import intake, ticks, wire
 from libs.common import plimsoll_pb2 as pb
 from libs.common.errors import ContractError
 from libs.common.messages import AppSamples, DeviceSpec, LoadTrigger, ModelSpec
@@ -58,6 +58,7 @@ class Predictor:
         self._hopeless: set[str] = set()  # layouts waited for in vain
         self._came = asyncio.Event()  # a layout has
         self._states: dict[int, Partition] = {}
+        self._chains: defaultdict[int, ticks.Chains] = defaultdict(ticks.Chains)  # by partition
         # What has changed since it was last sent, by partition: the record that changed it last.
         self._forecasts_due: dict[int, Record] = {}
         self._scores_due: dict[int, Record] = {}
@@ -71,6 +72,9 @@ class Predictor:
         self._heard_ms[record.partition] = self._clock.now_ms()
         try:
             sight = await self._read(record)
+            if isinstance(sight, ticks.Wait):
+                telemetry.SKIPPED.labels(sight).inc()
+                return
             state = self._states.get(record.partition, Partition({}))
             with telemetry.STEP.time():
                 state, outcome = partitions.step(
@@ -102,6 +106,8 @@ class Predictor:
         for partition in self._states.keys() - mine:
             for kept in (self._states, self._heard_ms, self._forecasts_due, self._scores_due):
                 kept.pop(partition, None)
+        for partition in self._chains.keys() - mine:
+            del self._chains[partition]
         # What another worker shows now must not stand here too, at its last value.
         for gauge in (*telemetry.OF_MODELS, *telemetry.OF_NODES, telemetry.STALENESS):
             gauge.clear()
@@ -199,8 +205,8 @@ class Predictor:
         )
         telemetry.TRIGGERS.labels(outcome).inc()
 
-    async def _read(self, record: Record) -> Sight:
-        """Read a tick, or an app's samples in JSON.
+    async def _read(self, record: Record) -> Sight | ticks.Wait:
+        """Read a tick, or an app's samples in JSON; or say what a tick has to wait for.
 
         Raises:
             ContractError: it is neither, or its layout was never announced.
@@ -208,14 +214,16 @@ class Predictor:
         kind = record.headers.get("content-type", b"")
         bare_json = not kind and (record.value or b"").lstrip()[:1] == b"{"
         if kind.startswith(wire.JSON) or bare_json:
-            layout, tick = wire.tick_of_app_samples(wire.decode_json(record, AppSamples))
+            layout, tick = ticks.tick_of_app_samples(wire.decode_json(record, AppSamples))
         else:
             tick = wire.decode_protobuf(record, pb.Tick)
-            if not tick.layout_id or not tick.source:
-                raise ContractError("a tick without layout_id or source")
-            layout = await self._layout(tick.layout_id)
-        values = wire.unpack_values(tick, layout)
-        return Sight(layout, tick.source, tick.at_ms, tick.next_by_ms, values)
+            if not tick.layout:
+                raise ContractError("a tick without a layout")
+            layout = await self._layout(ticks.layout_id(tick))
+        values = self._chains[record.partition].read(tick, layout)
+        if isinstance(values, ticks.Wait):
+            return values
+        return Sight(layout, layout.source, tick.at_ms, tick.at_ms + tick.holds_ms, values)
 
     async def _layout(self, layout_id: str) -> pb.Layout:
         """Return a layout, waiting a while for one that is on its way.

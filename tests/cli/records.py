@@ -9,8 +9,9 @@ from libs.common import plimsoll_pb2 as pb
 from libs.common import topics
 from libs.common.messages import BatchLaw, Message, ModelSpec, Objective
 from libs.common.ports import Outgoing, Record
+from libs.common.ticks import floats
 from libs.common.topics import Topic
-from libs.common.wire import Origin, encode, layout_of, pack_values
+from libs.common.wire import Origin, encode, layout_of
 
 CHAT = ModelSpec(
     name="chat",
@@ -47,13 +48,7 @@ class Source:
         return self._log.record(topics.METRICS_LAYOUTS, self._layout)
 
     def tick(self, at_ms: int, *values: float) -> Record:
-        tick = pb.Tick(
-            layout_id=self._layout.layout_id,
-            source=self._layout.source,
-            at_ms=at_ms,
-            next_by_ms=at_ms + 300,
-            values=pack_values(np.array(values)),
-        )
+        tick = floats(self._layout, np.array(values), at_ms, at_ms + 300)
         return self._log.record(topics.METRICS_SAMPLES, tick, at_ms)
 
 

@@ -15,7 +15,6 @@ from libs.common import plimsoll_pb2 as pb
 from libs.common import wire
 from libs.common.errors import ContractError
 from libs.common.messages import (
-    AppSamples,
     InferenceRequest,
     InventoryOrder,
     LeaderClaim,
@@ -107,7 +106,7 @@ def test_a_model_that_cannot_keep_its_promise_is_refused() -> None:
     assert ModelSpec.model_validate({**spec, "objective": {"latency_ms": 111}}).name == "m"
 
 
-# --- Ticks ----------------------------------------------------------------------------------------
+# --- Layouts --------------------------------------------------------------------------------------
 
 
 def layout() -> pb.Layout:
@@ -119,46 +118,6 @@ def test_a_layout_has_the_same_id_for_the_same_content_and_another_for_another()
     assert layout().layout_id == layout().layout_id
     other = wire.layout_of("router/0", [pb.Series(metric="m0", model="chat")])
     assert other.layout_id != layout().layout_id
-
-
-def test_counters_beyond_what_a_float32_holds_come_back_exactly() -> None:
-    values = np.array([2.0**53, 16_777_217.0, np.nan])
-    tick = pb.Tick(values=wire.pack_values(values))
-    np.testing.assert_array_equal(wire.unpack_values(tick, layout()), values)
-
-
-def test_a_tick_that_does_not_fit_its_layout_is_refused() -> None:
-    with pytest.raises(ContractError, match="16 bytes of values, but layout"):
-        wire.unpack_values(pb.Tick(values=wire.pack_values(np.zeros(2))), layout())
-
-
-def test_an_infinite_value_is_refused_and_named() -> None:
-    tick = pb.Tick(values=wire.pack_values(np.array([0.0, np.inf, 0.0])))
-    with pytest.raises(ContractError, match="m1 is infinite"):
-        wire.unpack_values(tick, layout())
-
-
-def test_samples_of_an_app_become_a_tick() -> None:
-    samples = AppSamples.model_validate(
-        {
-            "source": "shop",
-            "at_ms": 5,
-            "next_by_ms": 6,
-            "samples": [{"metric": "arrivals_total", "kind": "counter", "model": "m", "value": 2}],
-        }
-    )
-    made, tick = wire.tick_of_app_samples(samples)
-    assert made.series[0].kind == pb.Series.COUNTER
-    assert wire.unpack_values(tick, made).tolist() == [2.0]
-    assert (tick.source, tick.at_ms, tick.next_by_ms) == ("shop", 5, 6)
-
-
-def test_a_sample_of_neither_model_nor_node_is_refused() -> None:
-    samples = AppSamples.model_validate(
-        {"source": "s", "at_ms": 5, "next_by_ms": 6, "samples": [{"metric": "x", "value": 2}]}
-    )
-    with pytest.raises(ContractError, match="x: neither model nor node"):
-        wire.tick_of_app_samples(samples)
 
 
 # --- Columns --------------------------------------------------------------------------------------

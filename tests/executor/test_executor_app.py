@@ -7,8 +7,10 @@ from prometheus_client import REGISTRY
 
 from libs.common import plimsoll_pb2 as pb
 from libs.common import series
+from libs.common.adapters.memory import ManualClock, MemoryBus
 from libs.common.messages import Ack, DeviceSpec, FleetState, InferenceRequest, ScaleModel
 from libs.common.ports import Outgoing
+from libs.common.ticks import Chains, Wait, layout_id
 from libs.common.topics import (
     COMMANDS_ACKS,
     COMMANDS_PLACEMENT,
@@ -23,9 +25,12 @@ from libs.common.topics import (
     REGISTRY_MODELS,
     SCHEDULER_LEADER,
 )
-from libs.common.wire import decode_protobuf, unpack_values
+from libs.common.wire import decode_protobuf
+from libs.fleet.model import FleetModel
+from libs.fleet.router import Router
 from services.executor import telemetry
-from tests.executor.stage import START_MS, FaultyBus, Stage, event_ids
+from services.executor.sampler import Sampler
+from tests.executor.stage import START_MS, TEST, FaultyBus, Stage, event_ids
 from tests.fleet.worlds import GB, job, model, spec
 
 
@@ -389,20 +394,40 @@ async def test_samples_come_on_a_grid_after_their_layout_and_only_with_models() 
         await stage.request(4)
         await stage.clock.advance(1000)
     ticks = [decode_protobuf(r, pb.Tick) for r in stage.bus.records(METRICS_SAMPLES)]
-    announced = {
-        record.key.decode(): record.offset  # type: ignore[union-attr]
-        for record in stage.bus.records(METRICS_LAYOUTS)
-    }
-    assert {tick.layout_id for tick in ticks} == set(announced)
+    layouts = [decode_protobuf(r, pb.Layout) for r in stage.bus.records(METRICS_LAYOUTS)]
+    source = {layout.layout_id: layout.source for layout in layouts}
+    assert {layout_id(tick) for tick in ticks} == set(source)
     told_ms = min(record.timestamp_ms for record in stage.bus.records(METRICS_LAYOUTS))
     assert all(tick.at_ms > told_ms for tick in ticks)
-    of_router = [tick for tick in ticks if tick.source.startswith("router/")]
+    of_router = [tick for tick in ticks if source[layout_id(tick)].startswith("router/")]
     at = [tick.at_ms for tick in of_router]
     assert at == list(range(at[0], at[0] + 100 * len(at), 100))
-    assert all(tick.at_ms % 100 == 0 and tick.next_by_ms == tick.at_ms + 300 for tick in of_router)
+    assert all(tick.at_ms % 100 == 0 and tick.holds_ms == 300 for tick in of_router)
     assert [tick.sequence for tick in of_router] == list(range(1, len(at) + 1))
-    of_devices = [tick.at_ms for tick in ticks if tick.source == "executor/n-0"]
+    of_devices = [tick.at_ms for tick in ticks if source[layout_id(tick)] == "executor/n-0"]
     assert of_devices == [START_MS + 2000]  # the first one's turn announced the layout
+
+
+async def test_the_values_of_several_models_stand_under_their_own_series() -> None:
+    fleet = FleetModel(spec(), [model(name) for name in ("a", "b", "c")])
+    bus = MemoryBus(ManualClock(START_MS))
+    sampler = Sampler(fleet, Router(fleet), bus, TEST)
+    for name, count in (("a", 1), ("b", 2), ("c", 3)):
+        row = fleet.models[fleet.model_index[name]]
+        row["arrivals"], row["queue"] = count, 10 * count
+    sampler.of_models(START_MS, 100)
+    layouts = sampler.new_layouts()
+    sampler.announced(layouts)
+    seen = {}
+    for sent, layout in zip(sampler.of_models(START_MS + 100, 100), layouts, strict=True):
+        values = Chains().read(pb.Tick.FromString(sent.value), layout)
+        assert not isinstance(values, Wait)
+        for one, value in zip(layout.series, values, strict=True):
+            seen[(one.metric, one.model, one.bucket)] = value
+    for name, count in (("a", 1), ("b", 2), ("c", 3)):
+        assert seen[(series.ARRIVALS, name, 0)] == count
+        assert seen[(series.QUEUE, name, 0)] == 10 * count
+        assert seen[(series.ENDS_OK, name, 0)] == 0
 
 
 async def test_a_sample_says_what_has_happened() -> None:
@@ -415,13 +440,15 @@ async def test_a_sample_says_what_has_happened() -> None:
     partition = stage.bus.partition_of(METRICS_SAMPLES, "m")
     records = [r for r in stage.bus.records(METRICS_SAMPLES) if r.key == b"router/%d" % partition]
     assert {record.partition for record in records} == {partition}
-    tick = decode_protobuf(records[-1], pb.Tick)
+    ticks = [decode_protobuf(record, pb.Tick) for record in records]
     (layout,) = [
         one
         for record in stage.bus.records(METRICS_LAYOUTS)
-        if (one := decode_protobuf(record, pb.Layout)).layout_id == tick.layout_id
+        if (one := decode_protobuf(record, pb.Layout)).layout_id == layout_id(ticks[-1])
     ]
-    values = unpack_values(tick, layout)
+    chains = Chains()
+    values = [chains.read(tick, layout) for tick in ticks][-1]
+    assert not isinstance(values, Wait)
     by_name = dict(zip([(s.metric, s.bucket) for s in layout.series], values, strict=True))
     expected = {
         series.ARRIVALS: 6, series.ENDS_OK: 6, series.ENDS_LATE: 0, series.QUEUE: 0,

@@ -1,10 +1,10 @@
 from libs.common import plimsoll_pb2 as pb
-from libs.common import series
+from libs.common import series, ticks
 from libs.common.adapters.memory import ManualClock, MemoryBus
 from libs.common.messages import ModelSpec, Objective, StepLaw
 from libs.common.ports import Record
 from libs.common.topics import METRICS_SAMPLES
-from libs.common.wire import Origin, decode_protobuf, unpack_values
+from libs.common.wire import Origin, decode_protobuf
 from libs.fleet.model import FleetModel
 from libs.fleet.requests import Requests
 from libs.fleet.router import Router
@@ -37,7 +37,8 @@ def test_of_an_llm_the_first_token_is_held_against_its_objective() -> None:
     sampler.announced([layout])
     (sent,) = sampler.of_models(START_MS + 100, 100)
     record = Record(METRICS_SAMPLES.name, 0, 0, None, sent.value, sent.headers, START_MS)
-    values = unpack_values(decode_protobuf(record, pb.Tick), layout)
+    values = ticks.Chains().read(decode_protobuf(record, pb.Tick), layout)
+    assert not isinstance(values, ticks.Wait)
     buckets = [s.bucket for s in layout.series if s.metric == series.LATENCY_RATIO]
     ratios = [
         v for s, v in zip(layout.series, values, strict=True) if s.metric == series.LATENCY_RATIO

@@ -15,7 +15,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from libs.common import plimsoll_pb2 as pb
-from libs.common import series, wire
+from libs.common import series, ticks, wire
 from libs.common.adapters.kafka import KafkaBus
 from libs.common.ports import Outgoing, Reader, Record, Start
 from libs.common.settings import KafkaSection
@@ -162,12 +162,12 @@ class Said:
         self.newest_ms = 0
         self.dead: list[Record] = []
 
-    async def until_foreseen(self, bus: KafkaBus, ticks: "Ticks") -> None:
+    async def until_foreseen(self, bus: KafkaBus, router: "Ticks") -> None:
         """Go on sending ticks until one sent from now on is foreseen."""
-        begun_ms = ticks.at_ms
+        begun_ms = router.at_ms
         async with asyncio.timeout(90):
             while self.newest_ms <= begun_ms:
-                await bus.publish([ticks.next()])
+                await bus.publish([router.next()])
                 for record in await self._reader.poll(0.1):
                     if record.topic == DEAD_LETTERS.name:
                         self.dead.append(record)
@@ -188,13 +188,8 @@ class Ticks:
     def next(self) -> Outgoing:
         self.at_ms += 100
         self._arrivals += 5
-        tick = pb.Tick(
-            layout_id=self.layout.layout_id,
-            source="router/0",
-            at_ms=self.at_ms,
-            next_by_ms=self.at_ms + 300,
-            values=wire.pack_values(np.array([self._arrivals])),
-        )
+        arrivals = np.array([self._arrivals])
+        tick = ticks.floats(self.layout, arrivals, self.at_ms, self.at_ms + 300)
         event_id = str(self.at_ms)
         return wire.encode(METRICS_SAMPLES, "chat", tick, ORIGIN, event_id, self.at_ms)
 
@@ -202,24 +197,24 @@ class Ticks:
 async def test_after_a_kill_the_next_process_goes_on_where_offsets_were_committed(
     connect: Connect, kafka_section: KafkaSection
 ) -> None:
-    ticks = Ticks()
-    key = ticks.layout.layout_id
+    router = Ticks()
+    key = router.layout.layout_id
     processes = []
     async with (
         connect("a") as bus,
         bus.tail((LOAD_FORECASTS, DEAD_LETTERS), Start.LATEST) as reader,
     ):
-        layout = wire.encode(METRICS_LAYOUTS, key, ticks.layout, ORIGIN, key, ticks.at_ms)
+        layout = wire.encode(METRICS_LAYOUTS, key, router.layout, ORIGIN, key, router.at_ms)
         await bus.publish([layout, Outgoing(METRICS_SAMPLES.name, "chat", b"broken")])
         said = Said(reader)
         try:
             processes.append(start_predictor(kafka_section))
-            await said.until_foreseen(bus, ticks)
+            await said.until_foreseen(bus, router)
             while not said.dead or not await committed(kafka_section):
-                await said.until_foreseen(bus, ticks)
+                await said.until_foreseen(bus, router)
             processes[0].kill()
             processes.append(start_predictor(kafka_section))
-            await said.until_foreseen(bus, ticks)
+            await said.until_foreseen(bus, router)
             assert len(said.dead) == 1, "what was committed was not handled again"
             processes[1].send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(processes[1].wait, 20) == 0

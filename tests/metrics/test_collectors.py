@@ -13,9 +13,10 @@ from libs.common.adapters.memory import ManualClock, MemoryBus
 from libs.common.errors import SettingError
 from libs.common.ports import GpuReading, HostReading
 from libs.common.telemetry import Health
+from libs.common.ticks import Chains, layout_id
 from libs.common.topics import METRICS_LAYOUTS, METRICS_SAMPLES
 from libs.common.wire import Origin
-from services.metrics.app import Collector, collect, collectors_of
+from services.metrics.app import REFUSED, Collector, collect, collectors_of
 from services.metrics.core import columns
 from services.metrics.settings import MetricsSection, MetricsSettings
 
@@ -64,9 +65,12 @@ class World:
         assert {record.key for record in records} == {b"n1"}
         return [wire.decode_protobuf(record, pb.Tick) for record in records]
 
-    def layout(self, layout_id: str) -> pb.Layout:
+    def layout_of(self, tick: pb.Tick) -> pb.Layout:
         found = [wire.decode_protobuf(r, pb.Layout) for r in self.bus.records(METRICS_LAYOUTS)]
-        return next(layout for layout in found if layout.layout_id == layout_id)
+        return next(layout for layout in found if layout.layout_id == layout_id(tick))
+
+    def source(self, tick: pb.Tick) -> str:
+        return self.layout_of(tick).source
 
 
 @pytest.fixture
@@ -81,11 +85,9 @@ async def test_a_reading_is_one_message_whose_layout_is_known(world: World) -> N
     host, *_ = collectors_of(SECTION, FakeHost(), None)
     world.start(host)
     (tick,) = await world.ticks(1)
-    layout = world.layout(tick.layout_id)
-    assert (tick.source, layout.source) == ("host/n1", "host/n1")
-    told = dict(
-        zip([s.metric for s in layout.series], wire.unpack_values(tick, layout), strict=True)
-    )
+    layout = world.layout_of(tick)
+    assert layout.source == "host/n1"
+    told = dict(zip([s.metric for s in layout.series], Chains().read(tick, layout), strict=True))
     assert told[series.HOST_CPU_BUSY_S] == 1
     assert told[series.HOST_CPU_COUNT] == 4
     assert told[series.HOST_MEMORY_USED] == 50
@@ -103,13 +105,28 @@ async def test_each_collector_keeps_its_own_pace_and_says_so(world: World) -> No
         count += 2 if second % 5 == 0 else 1
         await world.ticks(count)
     ticks = await world.ticks(14)
-    host = [tick for tick in ticks if tick.source == "host/n1"]
-    disk = [tick for tick in ticks if tick.source == "disk/n1"]
+    host = [tick for tick in ticks if world.source(tick) == "host/n1"]
+    disk = [tick for tick in ticks if world.source(tick) == "disk/n1"]
     assert [tick.at_ms - START_MS for tick in host] == [1000 * k for k in range(11)]
     assert [tick.at_ms - START_MS for tick in disk] == [0, 5000, 10_000]
     assert [tick.sequence for tick in disk] == [1, 2, 3]
-    assert {tick.next_by_ms - tick.at_ms for tick in host} == {2000}
-    assert {tick.next_by_ms - tick.at_ms for tick in disk} == {10_000}
+    assert {tick.holds_ms for tick in host} == {2000}
+    assert {tick.holds_ms for tick in disk} == {10_000}
+
+
+async def test_a_reading_that_is_infinite_is_left_out_and_counted(world: World) -> None:
+    readings = iter([1.0, math.inf, 3.0])
+    series_of_disk = columns.node_series(columns.DISK, "n1")
+    world.start(Collector("disk", 1000, series_of_disk, lambda: np.array([next(readings)])))
+    before = REFUSED.labels("disk")._value.get()
+    await world.ticks(1)
+    await world.clock.advance(1000)
+    while REFUSED.labels("disk")._value.get() == before:
+        await asyncio.sleep(0.01)
+    await world.clock.advance(1000)
+    first, second = await world.ticks(2)
+    assert (first.sequence, second.sequence) == (1, 2)
+    assert Chains().read(second, world.layout_of(second)) == [3.0]
 
 
 async def test_what_could_not_be_sent_is_left_out(world: World) -> None:
@@ -160,8 +177,8 @@ async def test_gpus_are_a_source_of_their_own_where_there_are_any(world: World) 
     assert [collector.name for collector in collectors] == ["host", "disk", "gpu"]
     world.start(collectors[2])
     (tick,) = await world.ticks(1)
-    layout = world.layout(tick.layout_id)
-    values = wire.unpack_values(tick, layout)
+    layout = world.layout_of(tick)
+    values = Chains().read(tick, layout)
     told = {(s.metric, s.device): v for s, v in zip(layout.series, values, strict=True)}
     assert told[(series.GPU_UTILIZATION, "n1/1")] == 1.1
     assert told[(series.GPU_TEMPERATURE, "n1/0")] == 6

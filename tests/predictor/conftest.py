@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from libs.common import plimsoll_pb2 as pb
-from libs.common import series, wire
+from libs.common import series, ticks, wire
 from libs.common.messages import BatchLaw, DeviceSpec, LoadTime, ModelSpec, Objective
 from services.predictor.core import registry
 from services.predictor.core.registry import Registry
@@ -46,14 +46,7 @@ class Source:
 
     def tick(self) -> pb.Tick:
         sight = self.sight()
-        return pb.Tick(
-            layout_id=self.layout.layout_id,
-            source=self.name,
-            sequence=self.sequence,
-            at_ms=sight.at_ms,
-            next_by_ms=sight.next_by_ms,
-            values=wire.pack_values(sight.values),
-        )
+        return ticks.floats(self.layout, sight.values, sight.at_ms, sight.next_by_ms)
 
 
 def _router(*models: str, device_type: str = "L4") -> Source:

@@ -10,6 +10,7 @@ from libs.common import series, wire
 from libs.common.adapters.memory import ManualClock, MemoryBus
 from libs.common.messages import AppSample, AppSamples, LoadTrigger
 from libs.common.ports import Outgoing, Record, Start
+from libs.common.ticks import KEY_EVERY, Coder, Wait
 from libs.common.topics import (
     DEAD_LETTERS,
     LOAD_FORECASTS,
@@ -21,11 +22,11 @@ from libs.common.topics import (
     REGISTRY_MODELS,
 )
 from libs.common.wire import Origin
+from services.predictor import telemetry
 from services.predictor.app import FORGET_EVERY_MS, LAYOUT_WAIT_MS, Predictor, catch_up
 from services.predictor.core.partition import FORGET_MS
 from services.predictor.core.registry import Registry
 from services.predictor.core.source import Policy
-from services.predictor.telemetry import FORGOTTEN
 
 ORIGIN = Origin("predictor", "a")
 START_MS = 1_800_000_000_000
@@ -102,6 +103,32 @@ async def test_each_tick_is_answered_by_a_forecast(
     assert list(last.forecasts[0].horizon_ms) == [200, 1000, 5000, 15_000]
     assert world.bus.records(LOAD_FORECASTS)[-1].key == b"1"
     assert not world.reasons()
+
+
+async def test_deltas_wait_for_a_key_and_then_every_tick_is_answered(
+    world: World, router: Callable
+) -> None:
+    source = router("chat")
+    await world.announce(source.layout)
+    coder = Coder(source.layout)
+    sent = []
+    for _ in range(3 * KEY_EVERY):
+        source.add(series.ARRIVALS, "chat", 5)
+        sight = source.sight()
+        sent.append(coder.encode(sight.values, sight.at_ms, sight.next_by_ms))
+    del sent[KEY_EVERY + 3]  # lost on its way
+    waits = [telemetry.SKIPPED.labels(reason) for reason in (Wait.JOINED, Wait.GAP)]
+    before = [wait._value.get() for wait in waits]
+    async with world.running():
+        for tick in sent[3:]:  # it joins behind the first key
+            await world.take(tick.SerializeToString(), wire.PROTOBUF)
+    assert [wait._value.get() for wait in waits] == [
+        before[0] + KEY_EVERY - 3,
+        before[1] + KEY_EVERY - 4,
+    ]
+    assert len(world.forecasts()) == 3 + KEY_EVERY
+    assert world.forecasts()[-1].forecasts[0].arrival_rate_rps == pytest.approx(50, rel=0.05)
+    assert not world.reasons(), "nothing of it is a bad message"
 
 
 async def test_a_repeated_record_is_not_answered_twice(world: World, router: Callable) -> None:
@@ -208,7 +235,7 @@ async def test_apps_may_send_samples_as_json(world: World, kind: bytes | None) -
         (b"{}", b"application/json", "source: Field required"),
         (b"\xff" * 900_000, None, "not a Tick"),
         (b"{" * 900_000, None, "not JSON"),
-        (b"", None, "without layout_id"),
+        (b"", None, "without a layout"),
         (app_samples(START_MS + 86_400_000, 1), None, "at_ms"),
         (app_samples(START_MS, -1), None, "arrivals_total of chat is -1"),
         (app_samples(START_MS, 1).replace(b"1.0", b"NaN"), None, "not JSON"),
@@ -234,7 +261,7 @@ async def test_a_wrong_number_of_values_lands_in_dead_letters(
     await world.announce(source.layout)
     async with world.running():
         tick = source.tick()
-        tick.values = tick.values[:-8]
+        tick.floats = tick.floats[:-8]
         await world.take(tick.SerializeToString(), wire.PROTOBUF)
     assert "bytes of values" in world.reasons()[0]
 
@@ -254,7 +281,7 @@ async def test_declarations_that_cannot_be_read_are_passed_over(
 async def test_a_source_that_falls_silent_for_good_is_forgotten(
     world: World, router: Callable
 ) -> None:
-    source, forgotten = router("chat"), FORGOTTEN._value.get()
+    source, forgotten = router("chat"), telemetry.FORGOTTEN._value.get()
     await world.announce(source.layout)
     async with world.running():
         forgetting = asyncio.create_task(world.predictor.forget())
@@ -264,7 +291,7 @@ async def test_a_source_that_falls_silent_for_good_is_forgotten(
         assert REGISTRY.get_sample_value(*shown), "its age is what the alert is about"
         await world.clock.advance(2 * FORGET_EVERY_MS)
         assert REGISTRY.get_sample_value(*shown) is None
-        assert FORGOTTEN._value.get() == forgotten + 1
+        assert telemetry.FORGOTTEN._value.get() == forgotten + 1
         forgetting.cancel()
         await world.take(source.tick().SerializeToString(), wire.PROTOBUF)
         assert len(world.forecasts()) == 2, "who comes back starts anew"

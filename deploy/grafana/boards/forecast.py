@@ -146,8 +146,8 @@ BANDS = Row(
                 ),
             ),
             shows="From a decision to a resident replica: how far ahead the forecast looks.",
-            formula="what nine of ten loads took at most, of the last twenty and the registry's, and "
-            "the time to decide",
+            formula="what nine loads in ten took at most, of the last twenty and the registry's "
+            "figure, and the time to decide",
             when_red="Much longer than the model's load time in models.yaml: loads share the "
             "node's disk, or hang.",
             kind="stat",

@@ -82,4 +82,5 @@ def device_series(device: str, node: str, device_type: str) -> list[Series]:
 
 def _series(metric: str, **of: str | int) -> Series:
     kind = Series.GAUGE if metric in GAUGES else Series.COUNTER
-    return Series(metric=metric, kind=kind, **of)  # type: ignore[arg-type]
+    resolution = series.resolution(metric)
+    return Series(metric=metric, kind=kind, resolution=resolution, **of)  # type: ignore[arg-type]

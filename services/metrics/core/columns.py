@@ -36,16 +36,12 @@ GPU = (  # in the order of a GpuReading, after the number of the GPU
 
 def node_series(metrics: Sequence[str], node: str) -> list[pb.Series]:
     """Return the series of a node, one a metric."""
-    return [pb.Series(metric=metric, kind=_kind(metric), node=node) for metric in metrics]
+    return [_series(metric, node=node) for metric in metrics]
 
 
 def gpu_series(gpus: Sequence[int], node: str) -> list[pb.Series]:
     """Return the series of a node's GPUs: by metric, then by GPU, as like values compress best."""
-    return [
-        pb.Series(metric=metric, kind=_kind(metric), node=node, device=f"{node}/{gpu}")
-        for metric in GPU
-        for gpu in gpus
-    ]
+    return [_series(metric, node=node, device=f"{node}/{gpu}") for metric in GPU for gpu in gpus]
 
 
 def gpu_values(readings: Sequence[tuple[float, ...]]) -> npt.NDArray[np.float64]:
@@ -53,5 +49,11 @@ def gpu_values(readings: Sequence[tuple[float, ...]]) -> npt.NDArray[np.float64]
     return np.array([reading[1:] for reading in readings], dtype=np.float64).T.ravel()
 
 
-def _kind(metric: str) -> "pb.Series.Kind":
-    return pb.Series.COUNTER if metric in COUNTERS else pb.Series.GAUGE
+def _series(metric: str, node: str, device: str = "") -> pb.Series:
+    return pb.Series(
+        metric=metric,
+        kind=pb.Series.COUNTER if metric in COUNTERS else pb.Series.GAUGE,
+        node=node,
+        device=device,
+        resolution=series.resolution(metric),
+    )
