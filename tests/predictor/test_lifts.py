@@ -180,3 +180,16 @@ def test_lifts_only_ever_raise_and_quantiles_stay_in_order(
     one_less = lifted(before, *lifts, gains=np.ones((len(KINDS), GAINS)))
     for fewer, all_of_them in zip(one_less, more, strict=True):
         assert (all_of_them >= fewer * (1 - 1e-9)).all(), "one lift more never lowers"
+
+
+@settings(deadline=None)  # the first call compiles
+@given(st.floats(1, 100), st.floats(1, 100), st.floats(0, 3), st.floats(0, 3), st.floats(-20, 80))
+def test_a_higher_factor_or_gain_never_foresees_less(
+    factor: float, more: float, gain: float, larger: float, after_s: float
+) -> None:
+    one = lift(after_s, factor=factor)._replace(base_rps=10.0)
+    before = lifted(flat(), one, gains=ONES * gain)
+    for changed, gains in ((one._replace(factor=factor + more), gain), (one, gain + larger)):
+        after = lifted(flat(), changed, gains=ONES * gains)
+        for old, new in zip(before, after, strict=True):
+            assert (new >= old * (1 - 1e-12)).all()
