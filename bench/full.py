@@ -3,9 +3,8 @@
 From the same formulas as our own loop plans with, so that no peer gets worse figures than we do.
 """
 
+import math
 from typing import NamedTuple
-
-import numpy as np
 
 from libs.common.messages import BatchLaw, ModelSpec
 from services.load.core.arrivals import Arrivals
@@ -40,7 +39,7 @@ def full_replica(spec: ModelSpec, arrivals: Arrivals) -> Full:
     best = Full(0.0, 1, 0.0, 0.0, spec.kind == "llm")
     for law in spec.law.values():
         if isinstance(law, BatchLaw):
-            alpha, beta, answer = law.alpha_ms, law.beta_ms, np.nan
+            alpha, beta, answer = law.alpha_ms, law.beta_ms, math.nan
         else:
             means = [
                 float(tokens.mean()) if len(tokens) else 1.0
@@ -49,12 +48,10 @@ def full_replica(spec: ModelSpec, arrivals: Arrivals) -> Full:
             engine = Engine(*(float(getattr(law, field)) for field in Engine._fields))
             prompt, output = means
             tpot_ms, kv_tokens = spec.objective.tpot_ms, float(spec.kv_tokens)
-            found = equivalent(engine, prompt, output, tpot_ms, kv_tokens)
-            alpha, beta, answer = map(float, found)
-        a, b = np.array([alpha]), np.array([beta])
-        fitting = full_batch(a, b, np.array([spec.objective.latency_ms]), np.array([answer]))
-        batch = np.minimum(fitting, spec.batch_max)
-        rate = float(capacity_rps(a, b, batch)[0])
+            alpha, beta, answer = equivalent(engine, prompt, output, tpot_ms, kv_tokens)
+        fitting = full_batch(alpha, beta, spec.objective.latency_ms, answer)
+        batch = min(fitting, spec.batch_max)
+        rate = capacity_rps(alpha, beta, batch)
         if rate > best.rate_rps:
-            best = Full(rate, int(batch[0]), alpha, beta, spec.kind == "llm")
+            best = Full(rate, batch, alpha, beta, spec.kind == "llm")
     return best

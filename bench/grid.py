@@ -6,7 +6,7 @@ from typing import NamedTuple
 from bench.scenario import Scenario, read_scenario
 
 COLD_STARTS_S = (30.0, 60.0, 120.0, 300.0)
-SCENARIOS = ("smooth", "bursty", "very_bursty")
+SCENARIOS = ("smooth", "bursty", "very_bursty", "three_days")
 # For the model `chat` of a scenario; those that are not there are left out. Mooncake's prompts are
 # ten times as long, so it goes where there are few copies.
 TRACES = (

@@ -1,11 +1,14 @@
 """The requests of a scenario: traces read, or drawn by the built-in generator, for one seed."""
 
 import zlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from bench.days import draw_days
 from bench.scenario import LoadSpec, Scenario
 from libs.common.errors import ContractError
 from libs.fleet.requests import Requests
@@ -26,6 +29,9 @@ class Load(NamedTuple):
 
     arrivals: dict[str, Arrivals]  # by model, in the scenario's order
     duration_s: float  # the scenario's, or that of the shortest trace
+    # By model, requests/s of the days before: a mean a minute, oldest first. Only of loads with
+    # days.
+    past_rps: Mapping[str, Floats] = MappingProxyType({})
 
     def requests(self) -> Requests:
         """Return all of them in due order, models by their index; ties keep the models' order."""
@@ -62,12 +68,12 @@ def load_of(scenario: Scenario, seed: int) -> Load:
         ContractError: a trace cannot be read, or is too short to be judged, in one line.
     """
     duration_ms = 1000 * scenario.duration_s
-    raw, ends_ms = {}, [duration_ms]
+    raw, past, ends_ms = {}, {}, [duration_ms]
     for model, spec in scenario.load.items():
         # Not hash(), which differs from process to process.
         rng = np.random.default_rng([seed, zlib.crc32(model.encode())])
         if spec.trace is None:
-            arrivals = _drawn(spec, duration_ms, rng)
+            arrivals, past[model] = _drawn(spec, duration_ms, rng)
         else:
             whole = read_trace(spec.trace, duration_ms, model, seed)
             ends_ms.append(float(whole.at_ms[-1]))
@@ -81,16 +87,24 @@ def load_of(scenario: Scenario, seed: int) -> Load:
         )
     cut = {model.name: _until(raw[model.name], end_ms) for model in scenario.models}
     _check_lengths(scenario, cut)
-    return Load(cut, end_ms / 1000)
+    return Load(cut, end_ms / 1000, past)
 
 
-def _drawn(spec: LoadSpec, duration_ms: float, rng: np.random.Generator) -> Arrivals:
+def _drawn(spec: LoadSpec, duration_ms: float, rng: np.random.Generator) -> tuple[Arrivals, Floats]:
+    """Draw the arrivals, and what came before them."""
     assert spec.rate_rps is not None
     clients = BY_NAME[spec.clients]._replace(
         burst=spec.burst, prompt_tokens=spec.prompt_tokens, output_tokens=spec.output_tokens
     )
-    drawn = generate(clients, spec.rate_rps * spec.copies, duration_ms, rng)
-    return drawn._replace(label=f"synthetic, {spec.clients} clients")
+    rate_rps, label = spec.rate_rps * spec.copies, f"synthetic, {spec.clients} clients"
+    if spec.days is None:
+        drawn = generate(clients, rate_rps, duration_ms, rng)
+        return drawn._replace(label=label), np.zeros(0)
+    days = draw_days(spec.days, duration_ms, rng)
+    past_rps = days.past_rps(clients, rate_rps, rng)
+    drawn = generate(clients, rate_rps * days.mean(duration_ms), duration_ms, rng)
+    at_ms = days.bend(drawn.at_ms, duration_ms)
+    return drawn._replace(at_ms=at_ms, label=f"{label}, days of {spec.days.profile}"), past_rps
 
 
 def _until(arrivals: Arrivals, end_ms: float) -> Arrivals:

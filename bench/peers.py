@@ -7,14 +7,17 @@ from typing import NamedTuple
 from bench.policies.aibrix import Aibrix
 from bench.policies.autoscaler import Autoscaler, Scaler
 from bench.policies.clairvoyant import Clairvoyant
+from bench.policies.crane import Crane
 from bench.policies.dynamo import Dynamo
 from bench.policies.hpa import Hpa
 from bench.policies.keda import Keda
 from bench.policies.kpa import Kpa
 from bench.policies.ours import Ours
+from bench.policies.phpa import Phpa
 from bench.policies.policy import Policy, Setting
 from bench.policies.ray import Ray
 from bench.policies.static import Static
+from bench.policies.wva import Wva
 from libs.common.errors import SettingError
 
 MakePolicy = Callable[[Setting], Policy]
@@ -27,6 +30,9 @@ SCALERS: Mapping[str, type[Scaler]] = MappingProxyType(
         "ray": Ray,
         "dynamo": Dynamo,
         "aibrix": Aibrix,
+        "wva": Wva,
+        "crane": Crane,
+        "phpa": Phpa,
     }
 )
 CORES: Mapping[str, MakePolicy] = MappingProxyType({"ours": Ours, "clairvoyant": Clairvoyant})

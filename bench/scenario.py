@@ -16,6 +16,7 @@ from libs.fleet.spec import FleetSpec, read_yaml
 FOLDER = Path(__file__).parent / "scenarios"
 # Of the published statistics that the built-in generator knows, see `services/load/core/synthetic`.
 ClientsName = Literal["m_large", "m_small", "mm_image", "poisson"]
+ProfileName = Literal["m_large", "m_small"]  # of `bench/days.py`
 Lengths = tuple[Positive, Positive]  # mean and median, in tokens
 
 
@@ -23,17 +24,28 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False, extra="forbid")
 
 
+class DaysSpec(_Part):
+    """A rate that goes with the day, and days before the run, of which policies may learn."""
+
+    profile: ProfileName
+    history_days: Annotated[int, Field(ge=0, le=60)] = 14
+    begins_h: Annotated[float, Field(ge=0, lt=24)] = (
+        0.0  # the hour of the day at which the run begins
+    )
+
+
 class LoadSpec(_Part):
     """What one model is sent: a trace, or what the built-in generator draws."""
 
     trace: Path | None = None  # relative to the scenario's file
     copies: Annotated[int, Field(ge=1, le=1000)] = 1  # laid over each other, each shifted by 0-60 s
-    rate_rps: Positive | None = None  # of one copy, in the mean
+    rate_rps: Positive | None = None  # of one copy, in the mean; with days, of many days
     clients: ClientsName = "poisson"
     # From, to (parts of the run) and how many times the rate of the rest comes then.
     burst: tuple[
         Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)], Positive
     ] = (0.0, 0.0, 1.0)
+    days: DaysSpec | None = None
     prompt_tokens: Lengths | None = None
     output_tokens: Lengths | None = None
 
@@ -43,6 +55,8 @@ class LoadSpec(_Part):
             raise ValueError("either trace or rate_rps is given")
         if self.burst[0] > self.burst[1]:
             raise ValueError(f"burst begins at {self.burst[0]:g}, after its end {self.burst[1]:g}")
+        if self.days and (self.trace or self.burst[0] < self.burst[1]):
+            raise ValueError("days go with rate_rps, not with a trace or a burst")
         for name in ("prompt_tokens", "output_tokens"):
             lengths = getattr(self, name)
             if lengths is not None and lengths[0] < lengths[1]:

@@ -17,6 +17,7 @@ from libs.common.telemetry import Health
 from libs.common.wire import Origin
 from libs.fleet.warm import warm as fleet_warm
 from services.predictor.core.warm import warm as predictor_warm
+from services.scheduler.core.warm import warm as scheduler_warm
 from tests.servers import PostgresServer, RedisServer
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +31,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     rooms = {item.path.parent.name for item in session.items}
     if rooms & {"fleet", "executor", "scheduler", "integration", "bench"}:
         fleet_warm()
+    if rooms & {"scheduler", "integration", "bench"}:
+        scheduler_warm()
     if rooms & {"predictor", "integration", "bench"}:
         predictor_warm()
 

@@ -37,7 +37,7 @@ ROOMS: list[tuple[str, set[str]]] = [
     ),
     ("services/*/__main__.py", {"*"}),
     ("services/*/migrations/*.py", {"*"}),
-    ("services/scheduler/core/*.py", CONTRACTS | {"numpy", f"{COMMON}.wire"}),
+    ("services/scheduler/core/*.py", CONTRACTS | {"numpy", "numba", f"{COMMON}.jit"}),
     ("services/predictor/core/*.py", CONTRACTS | {"numpy", "numba", f"{COMMON}.jit"}),
     ("services/*/core/*.py", CONTRACTS | {"numpy"}),
     ("services/predictor/*.py", SHELL | {"faust", "mode"}),

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import yaml
 
-from bench.fit import batch, llm, loading, training
+from bench.fit import batch, days, llm, loading, training
 from bench.fit.profiles import (
     GAVEL,
     GENAI_MIX,
     GENAI_STAGES,
     INFERENCE_BENCH,
     POLLUX,
+    SERVEGEN,
     SPLITWISE,
     VIDUR,
     shared_folder,
@@ -31,7 +32,10 @@ HEADER = """\
 
 def write(shared: Path) -> str:
     """Return the content of `laws.yaml`. Raises SettingError where a profile is missing."""
-    sources = (SPLITWISE, INFERENCE_BENCH, VIDUR, GENAI_STAGES, GENAI_MIX, POLLUX, GAVEL)
+    sources = (
+        *(SPLITWISE, INFERENCE_BENCH, VIDUR, GENAI_STAGES, GENAI_MIX, POLLUX, GAVEL),
+        *(SERVEGEN.of(name) for name in days.NAMES),
+    )
     content = {
         "llm": llm.fit_all(shared),
         "batch": batch.fit_all(shared),
@@ -41,6 +45,7 @@ def write(shared: Path) -> str:
             "jobs": training.fit_all(shared),
         },
         "loading": loading.summarise(shared),
+        "days": days.fit_all(shared),
         "sources": {
             source.file: {
                 "repository": source.repository,

@@ -27,6 +27,10 @@ class Source(NamedTuple):
     commit: str
     licence: str
 
+    def of(self, name: str) -> "Source":
+        """Return the one of several alike whose `name` stands for {}."""
+        return self._replace(file=self.file.format(name), path=self.path.format(name))
+
 
 SPLITWISE = Source(
     "profiles/open/splitwise_llm_perf.csv.gz",
@@ -73,6 +77,14 @@ GAVEL = Source(
     "scheduler/simulation_throughputs.json",
     "c4fa40097339e9608ab71fd64c8bdea96a5e4a4c",
     "MIT",
+)
+# Of each load: its name takes the place of {}.
+SERVEGEN = Source(
+    "traces/llm/servegen_{}_total.csv.gz",
+    "alibaba/ServeGen",
+    "data/language/{}/chunk-*-trace.csv",
+    "f891d1189eb32b3868dfc443800c4150548c282a",
+    "Apache-2.0",
 )
 
 

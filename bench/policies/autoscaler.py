@@ -156,7 +156,9 @@ def case_of(spec: ModelSpec, setting: Setting) -> Case:
         if node.device_type in spec.law
     )
     bounds = Bounds(spec.replicas_min, min(spec.replicas_max, groups))
-    return Case(spec, setting.full[spec.name], bounds)
+    # Of the load only what came before: what comes is the clairvoyant's.
+    past_rps = setting.load.past_rps.get(spec.name, np.zeros(0))
+    return Case(spec, setting.full[spec.name], bounds, past_rps)
 
 
 def staying(fleet: FleetModel, model: str) -> list[ReplicaView]:

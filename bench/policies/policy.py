@@ -12,7 +12,10 @@ from libs.fleet.model import FleetModel
 
 
 class Setting(NamedTuple):
-    """What a policy is told before a run. The load is for the clairvoyant alone, to read ahead."""
+    """What a policy is told before a run.
+
+    Of the load, what came before is for all; to read ahead is for the clairvoyant alone.
+    """
 
     scenario: Scenario
     full: dict[str, Full]  # by model, from past load

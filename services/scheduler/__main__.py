@@ -5,12 +5,14 @@ import asyncio
 from libs.common.adapters.redis import RedisCache
 from libs.common.adapters.service import Context, run
 from services.scheduler.app import Scheduler
+from services.scheduler.core.warm import warm
 from services.scheduler.mirror import Mirror
 from services.scheduler.settings import SchedulerSettings
 
 
 async def main(chosen: SchedulerSettings, context: Context) -> None:
     """Run the service until it is cancelled."""
+    warm()  # before it stands: no tick waits for a compiler
     scheduler = Scheduler(context.bus, context.clock, context.origin, chosen.scheduler)
     context.health.ready_when("view", scheduler.view_fault)
     context.health.ready_when("ticks", scheduler.tick_fault)

@@ -4,218 +4,165 @@ What a forecast or a score says that is no finite number counts as not known.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from libs.common import plimsoll_pb2 as pb
-from libs.common.messages import BatchLaw, DeviceSpec, FleetState, ModelSpec, ReplicaState, StepLaw
+from libs.common.messages import DeviceSpec, FleetState, ModelSpec
 from services.scheduler.core.continuous import (
     OUTPUT_TOKENS_GUESS,
     PROMPT_TOKENS_GUESS,
-    Engine,
     equivalent,
 )
-from services.scheduler.core.contracts import (
-    QUANTILES,
-    STAGES,
-    Floats,
-    Ints,
-    Observation,
-    State,
-)
-from services.scheduler.view import View
+from services.scheduler.core.contracts import QUANTILES, Floats, Observation, State
+from services.scheduler.registry import NOTHING, Columns, Registered, registered
+from services.scheduler.reports import NEVER_MS, NOBODY, Reported, reported
 
 NAN = math.nan
-NEVER_MS = -1
+# Fields of a forecast that may be absent.
+_OPTIONAL = ("arrival_rate_rps", "queue_requests", "in_flight_requests", "slo_ratio_p98")
+Forecasts = Sequence[pb.LoadForecast | None]  # one a model, None: none yet
 
 
-@dataclass
+@dataclass(eq=False)
 class Sources:
-    """What a tick is made from, by name: the latest of each; the `View` keeps them from the bus."""
+    """What a tick is made from, by name: the latest of each; the `View` keeps them from the bus.
+
+    Specs and reports are replaced by newer ones and never changed where they stand: what the last
+    tick made of them is kept beside them.
+    """
 
     models: dict[str, ModelSpec]
     devices: dict[str, DeviceSpec]
     fleet: dict[str, FleetState] = field(default_factory=dict)  # by node
     forecasts: dict[str, pb.LoadForecast] = field(default_factory=dict)  # by model
     scores: dict[str, pb.NodeScore] = field(default_factory=dict)  # by node
-    failures: list[str] = field(default_factory=list)  # ids of commands
+    failures: MutableSequence[str] = field(default_factory=list)  # ids of commands
+    registered: Registered = NOTHING
+    reported: Reported = NOBODY
 
 
-Columns = dict[str, Any]  # fields of `Observation` by name
-Forecasts = Sequence[pb.LoadForecast | None]  # one a model, None: none yet
-
-
-def observe(view: View | Sources, state: State, epoch: int, tick: int, now_ms: int) -> Observation:
+def observe(view: Sources, state: State, epoch: int, tick: int, now_ms: int) -> Observation:
     """Return what a tick at `now_ms` sees; of failures, those of orders still on their way."""
-    models = [view.models[name] for name in sorted(view.models)]
-    devices = sorted(view.devices.values(), key=lambda device: (device.node, device.gpu))
-    types = sorted({device.device_type for device in devices})
-    forecasts = [view.forecasts.get(model.name) for model in models]
+    listed = view.registered = registered(view.registered, view.models, view.devices)
+    view.reported = reported(view.reported, listed, view.fleet)
+    forecasts = list(map(view.forecasts.get, listed.columns["models"]))
     return Observation(
         epoch=epoch,
         tick=tick,
         now_ms=now_ms,
-        **_of_models(models),
-        **_laws(models, forecasts, types),
+        **listed.columns,
+        **view.reported.columns,
+        **_laws(listed, forecasts),
         **_forecasts(forecasts),
-        **_of_devices(view, devices, types),
-        **_replicas(view, models, devices),
-        failed=tuple(sorted(set(state.move_ids) & set(view.failures))),
+        node_score=_scores(view, listed),
+        failed=_failed(view, state),
     )
 
 
-def _of_models(models: Sequence[ModelSpec]) -> Columns:
-    def whole(name: str) -> Ints:
-        return np.array([getattr(model, name) for model in models], np.int64)
-
-    objective_ms = [model.objective.latency_ms for model in models]
-    resident = np.array([model.resident_bytes for model in models], np.int64)
-    llm = np.array([model.kind == "llm" for model in models], np.bool_)
-    return {
-        "models": tuple(model.name for model in models),
-        "objective_ms": np.array(objective_ms, np.float64),
-        "weights_bytes": resident - whole("activation_bytes"),
-        "activation_bytes": whole("activation_bytes"),
-        "request_bytes": np.where(llm, 0, whole("request_bytes")),
-        **{name: whole(name) for name in ("batch_max", "gpus", "replicas_min", "replicas_max")},
-    }
+def _failed(view: Sources, state: State) -> tuple[str, ...]:
+    if not state.move_ids or not view.failures:
+        return ()
+    return tuple(sorted(set(state.move_ids) & set(view.failures)))
 
 
-def _laws(models: Sequence[ModelSpec], forecasts: Forecasts, types: Sequence[str]) -> Columns:
+def _scores(view: Sources, listed: Registered) -> Floats:
+    """Return the score of each device's node, (devices,)."""
+    scores = np.full(len(listed.columns["devices"]), NAN)
+    for node, score in view.scores.items():
+        if node in listed.span:
+            start, end = listed.span[node]
+            scores[start:end] = _finite(score.score)
+    return scores
+
+
+def _laws(listed: Registered, forecasts: Forecasts) -> Columns:
     """Return laws and lead times, (models, types): as measured, else as the model says."""
-    alpha, beta, lead = np.full((3, len(models), len(types)), NAN)
-    answer = np.full(len(models), NAN)
-    for m, (model, forecast) in enumerate(zip(models, forecasts, strict=True)):
-        if model.kind == "llm":
-            alpha[m], beta[m], answer[m] = _engine(model, forecast, types)
+    types: tuple[str, ...] = listed.columns["device_types"]
+    alpha, beta, lead = (
+        listed.alpha_ms.copy(),
+        listed.beta_ms.copy(),
+        np.full_like(listed.alpha_ms, NAN),
+    )
+    answer = np.full(len(forecasts), NAN)
+    for m in listed.engines:
+        answer[m] = _engines(m, listed, forecasts[m], alpha, beta)
+    for m, forecast in enumerate(forecasts):
+        if forecast is None:
+            continue
+        lead_time_ms, law = forecast.lead_time_ms, forecast.law
         for t, name in enumerate(types):
-            law = model.law.get(name)
-            if isinstance(law, BatchLaw):
-                alpha[m, t], beta[m, t] = law.alpha_ms, law.beta_ms
-            if forecast is None:
-                continue
-            if name in forecast.lead_time_ms:
-                lead[m, t] = _finite(forecast.lead_time_ms[name])
-            if name in forecast.law:
-                measured = forecast.law[name]
-                if 0 <= measured.alpha_ms < math.inf > measured.beta_ms > 0:
-                    alpha[m, t], beta[m, t] = measured.alpha_ms, measured.beta_ms
-    return {
-        "device_types": tuple(types),
-        "alpha_ms": alpha,
-        "beta_ms": beta,
-        "answer_ms": answer,
-        "lead_time_ms": lead,
-    }
+            if name in lead_time_ms:
+                lead[m, t] = _finite(lead_time_ms[name])
+            if name in law:
+                measured = law[name]
+                alpha_ms, beta_ms = measured.alpha_ms, measured.beta_ms
+                if 0 <= alpha_ms < math.inf > beta_ms > 0:
+                    alpha[m, t], beta[m, t] = alpha_ms, beta_ms
+    return {"alpha_ms": alpha, "beta_ms": beta, "answer_ms": answer, "lead_time_ms": lead}
 
 
-def _engine(
-    model: ModelSpec, forecast: pb.LoadForecast | None, types: Sequence[str]
-) -> tuple[Floats, Floats, float]:
-    """Return an LLM's equivalent law, (types,) each, and the time of an answer: the shortest."""
+def _engines(
+    m: int, listed: Registered, forecast: pb.LoadForecast | None, alpha: Floats, beta: Floats
+) -> float:
+    """Set an LLM's equivalent laws, and return the time of an answer: the shortest."""
+    spec = listed.specs[m]
     prompt, output = PROMPT_TOKENS_GUESS, OUTPUT_TOKENS_GUESS
     if forecast is not None and forecast.output_tokens_mean >= 1:
         prompt, output = forecast.prompt_tokens_mean, forecast.output_tokens_mean
-    parts = np.full((len(Engine._fields), len(types)), NAN)
-    for t, name in enumerate(types):
-        law = model.law.get(name)
-        if isinstance(law, StepLaw):
-            parts[:, t] = [getattr(law, field) for field in Engine._fields]
-    alpha, beta, answer = equivalent(
-        Engine(*parts), prompt, output, model.objective.tpot_ms, float(model.kv_tokens)
-    )
-    return alpha, beta, float(np.fmin.reduce(answer))
+    shortest = math.inf
+    for t, engine in listed.engines[m].items():
+        alpha[m, t], beta[m, t], answer_ms = equivalent(
+            engine, prompt, output, spec.objective.tpot_ms, float(spec.kv_tokens)
+        )
+        shortest = min(shortest, answer_ms)
+    return shortest if listed.engines[m] else NAN
 
 
 def _forecasts(forecasts: Forecasts) -> Columns:
-    def number(name: str) -> Floats:
-        # Absent is not known, which a Protobuf field would otherwise read as 0.
-        values = [
-            _finite(getattr(f, name)) if f is not None and f.HasField(name) else NAN
-            for f in forecasts
-        ]
-        return np.array(values, np.float64)
-
-    width = max((len(f.horizon_ms) for f in forecasts if f is not None), default=0)
-    horizon_ms = np.full((len(forecasts), width), NAN)
-    peak_rps = np.full((len(forecasts), width, len(QUANTILES)), NAN)
+    numbers: list[list[float]] = []
+    times_ms: list[tuple[int, int]] = []
+    horizons: list[float] = []
+    peaks: list[float] = []
+    count = [0] * len(forecasts)  # horizons of each
     for m, f in enumerate(forecasts):
-        if f is None or len(f.peak_10s_quantile_rps) != len(f.horizon_ms) * len(QUANTILES):
+        if f is None:
+            numbers.append([NAN] * len(_OPTIONAL))
+            times_ms.append((NEVER_MS, NEVER_MS))
             continue
-        horizon_ms[m, : len(f.horizon_ms)] = f.horizon_ms
-        quantiles = np.array(f.peak_10s_quantile_rps).reshape(-1, len(QUANTILES))
-        peak_rps[m, : len(quantiles)] = np.where(np.isfinite(quantiles), quantiles, NAN)
-    newest_ms = [NEVER_MS if f is None else f.newest_sample_ms for f in forecasts]
-    next_by_ms = [NEVER_MS if f is None else f.next_by_ms for f in forecasts]
+        # Absent is not known, which a Protobuf field would otherwise read as 0.
+        numbers.append([getattr(f, name) if f.HasField(name) else NAN for name in _OPTIONAL])
+        times_ms.append((f.newest_sample_ms, f.next_by_ms))
+        of_horizons, of_peaks = f.horizon_ms, f.peak_10s_quantile_rps
+        if len(of_peaks) == len(of_horizons) * len(QUANTILES):
+            count[m] = len(of_horizons)
+            horizons += of_horizons
+            peaks += of_peaks
+    horizon_ms = _padded(np.array(horizons, np.float64), count)
+    peak_rps = _padded(np.array(peaks, np.float64).reshape(-1, len(QUANTILES)), count)
+    peak_rps[~np.isfinite(peak_rps)] = NAN
+    columns = np.array(numbers, np.float64).reshape(-1, len(_OPTIONAL)).T.copy()
+    columns[~np.isfinite(columns)] = NAN
+    newest_ms, next_by_ms = np.array(times_ms, np.int64).reshape(-1, 2).T.copy()
     return {
-        "newest_sample_ms": np.array(newest_ms, np.int64),
-        "next_by_ms": np.array(next_by_ms, np.int64),
-        "arrival_rate_rps": number("arrival_rate_rps"),
-        "queue_requests": number("queue_requests"),
-        "in_flight_requests": number("in_flight_requests"),
-        "slo_ratio_p98": number("slo_ratio_p98"),
+        "newest_sample_ms": newest_ms,
+        "next_by_ms": next_by_ms,
         "horizon_ms": horizon_ms,
         "peak_rps": peak_rps,
+        **dict(zip(_OPTIONAL, columns, strict=True)),
     }
 
 
-def _of_devices(
-    view: View | Sources, devices: Sequence[DeviceSpec], types: Sequence[str]
-) -> Columns:
-    scores = [
-        _finite(view.scores[device.node].score) if device.node in view.scores else NAN
-        for device in devices
-    ]
-    reported_ms = [
-        view.fleet[device.node].at_ms if device.node in view.fleet else NEVER_MS
-        for device in devices
-    ]
-    free = {
-        (name, gpu.gpu): gpu.memory_bytes_free
-        for name, node in view.fleet.items()
-        for gpu in node.gpus
-    }
-    of_type = [types.index(device.device_type) for device in devices]
-    memory_free = [free.get((device.node, device.gpu), -1) for device in devices]
-    return {
-        "devices": tuple(device.device for device in devices),
-        "device_node": tuple(device.node for device in devices),
-        "device_gpu": np.array([device.gpu for device in devices], np.int64),
-        "device_type": np.array(of_type, np.int64),
-        "node_score": np.array(scores, np.float64),
-        "reported_ms": np.array(reported_ms, np.int64),
-        "memory_total": np.array([device.memory_bytes for device in devices], np.int64),
-        "memory_free": np.array(memory_free, np.int64),
-    }
-
-
-def _replicas(
-    view: View | Sources, models: Sequence[ModelSpec], devices: Sequence[DeviceSpec]
-) -> Columns:
-    of_model = {model.name: m for m, model in enumerate(models)}
-    on_device = {(device.node, device.gpu): d for d, device in enumerate(devices)}
-    rows: list[tuple[ReplicaState, list[int]]] = []
-    for name in sorted(view.fleet):
-        for replica in view.fleet[name].replicas:
-            places = [on_device.get((name, gpu), -1) for gpu in replica.gpus]
-            # A GPU that is not registered (yet) cannot be planned with, nor what is in host memory.
-            if places and min(places) >= 0 and replica.state != "host":
-                rows.append((replica, places))
-    widest = max((len(places) for _, places in rows), default=1)
-    padded = [places + [-1] * (widest - len(places)) for _, places in rows]
-    model = [of_model.get(replica.model, -1) for replica, _ in rows]
-    stage = [STAGES.index(replica.state) for replica, _ in rows]
-    memory = [replica.memory_bytes for replica, _ in rows]
-    return {
-        "replicas": tuple(replica.replica for replica, _ in rows),
-        "replica_model": np.array(model, np.int64),
-        "replica_stage": np.array(stage, np.int64),
-        "replica_memory_bytes": np.array(memory, np.int64),
-        "replica_devices": np.array(padded, np.int64).reshape(len(rows), widest),
-    }
+def _padded(rows: Floats, count: list[int]) -> Floats:
+    """Give each model its `count` of the rows, and as many NaN as it lacks of the largest count."""
+    width, inner = max(count, default=0), rows.shape[1:]
+    if len(rows) == len(count) * width:  # as a rule, since one predictor has made them all
+        return rows.reshape(len(count), width, *inner)
+    padded = np.full((len(count), width, *inner), NAN)
+    padded[np.arange(width) < np.array(count)[:, None]] = rows
+    return padded
 
 
 def _finite(value: float) -> float:

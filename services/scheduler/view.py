@@ -23,6 +23,7 @@ from libs.common.topics import (
     Topic,
 )
 from libs.common.wire import Origin
+from services.scheduler.observation import Sources
 
 # What stands until it is replaced is read from its beginning. Of the rest the newest is enough: an
 # old forecast is stale, and an order whose refusal was missed is forgotten after a while.
@@ -32,18 +33,13 @@ PASSING = (LOAD_FORECASTS, NODE_SCORES, COMMANDS_ACKS)
 FAILURES_MAX = 1000
 
 
-class View:
+class View(Sources):
     """What the topics say now, by name. Read it between awaits: a tick sees one moment."""
 
     def __init__(self, bus: Bus, origin: Origin) -> None:
+        super().__init__({}, {}, failures=deque(maxlen=FAILURES_MAX))
         self._bus = bus
         self._origin = origin
-        self.models: dict[str, ModelSpec] = {}
-        self.devices: dict[str, DeviceSpec] = {}
-        self.fleet: dict[str, FleetState] = {}  # by node
-        self.forecasts: dict[str, pb.LoadForecast] = {}  # by model
-        self.scores: dict[str, pb.NodeScore] = {}  # by node
-        self.failures: deque[str] = deque(maxlen=FAILURES_MAX)  # ids of commands
         self.news = asyncio.Event()  # set with every batch of records
         self._unread = {LASTING, PASSING}
 

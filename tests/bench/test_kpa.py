@@ -80,3 +80,54 @@ def test_the_bounds_hold() -> None:
     assert kpa.desired(60 * S, 2, 2) == 3
     feed(kpa, 60, 200, 0)
     assert kpa.desired(200 * S, 3, 3) == 2
+
+
+def test_the_last_replica_goes_a_grace_period_after_nothing_is_wanted() -> None:
+    kpa = a_kpa()
+    feed(kpa, 0, 60, 5)
+    kpa.desired(60 * S, 1, 1)
+    feed(kpa, 60, 120, 0)
+    assert kpa.desired(120 * S, 1, 1) == 1  # the window is empty: it turns idle
+    assert kpa.desired(148 * S, 1, 1) == 1
+    assert kpa.desired(150 * S, 1, 1) == 0
+    feed(kpa, 120, 150, 0)
+    feed(kpa, 150, 152, 12)
+    assert kpa.desired(152 * S, 0, 0) == 1  # 4 over six seconds: ceil(0.4)
+
+
+def test_what_comes_within_the_grace_period_begins_it_anew() -> None:
+    kpa = a_kpa()
+    feed(kpa, 0, 60, 5)
+    kpa.desired(60 * S, 1, 1)
+    feed(kpa, 60, 120, 0)
+    assert kpa.desired(120 * S, 1, 1) == 1
+    feed(kpa, 120, 121, 5)
+    assert kpa.desired(122 * S, 1, 1) == 1
+    feed(kpa, 121, 182, 0)
+    assert kpa.desired(182 * S, 1, 1) == 1  # active for a stable window, now idle again
+    assert kpa.desired(212 * S, 1, 1) == 0
+
+
+def test_an_activation_scale_is_the_least_as_long_as_there_is_anything_to_do() -> None:
+    kpa = Kpa(a_case(0, 50), KpaSetting(util_target=1.0, activation_scale=3))
+    feed(kpa, 0, 60, 5)
+    assert kpa.desired(60 * S, 1, 1) == 3
+    feed(kpa, 60, 125, 0)
+    assert kpa.desired(125 * S, 1, 1) == 1
+
+
+def test_a_delay_takes_the_most_wanted_within_it() -> None:
+    kpa = Kpa(a_case(1, 50), KpaSetting(util_target=1.0, scale_down_delay_ms=120 * S))
+    feed(kpa, 0, 60, 40)
+    assert kpa.desired(60 * S, 1, 1) == 4
+    feed(kpa, 60, 170, 10)
+    assert kpa.desired(170 * S, 4, 4) == 4
+    assert kpa.desired(180 * S, 4, 4) == 4
+    assert kpa.desired(182 * S, 4, 4) == 2  # at most half may go at a time
+
+
+def test_by_requests_a_second_the_target_is_a_part_of_the_highest_rate() -> None:
+    kpa = Kpa(a_case(1, 50), KpaSetting(util_target=0.5, metric="rps"))
+    for second in range(1, 61):
+        kpa.see(Sample(second * S, 900, 900, 17 * second, 1))
+    assert kpa.desired(60 * S, 4, 4) == 4  # 17 / (0.5 x 10)

@@ -110,6 +110,21 @@ def change(tmp_path: Path, *steps: Any, to: Any) -> Path:
         (("load", "sound"), {"rate_rps": 1}, r"'sound' stands not under models"),
         (("load", "vision", "rate_rps"), -1, r"load\.vision\.rate_rps: .*\(got -1\)"),
         (("load", "chat", "burst"), [0.7, 0.5, 2], r"burst begins at 0\.7, after its end 0\.5"),
+        (
+            ("load", "vision"),
+            {"rate_rps": 1, "days": {"profile": "weekly"}},
+            r"load\.vision\.days\.profile: .*\(got 'weekly'\)",
+        ),
+        (
+            ("load", "vision"),
+            {"rate_rps": 1, "days": {"profile": "m_small", "begins_at": "08:00"}},
+            r"load\.vision\.days\.begins_at: Extra inputs",
+        ),
+        (
+            ("load", "vision"),
+            {"rate_rps": 1, "burst": [0.1, 0.2, 3], "days": {"profile": "m_small"}},
+            r"days go with rate_rps, not with a trace or a burst",
+        ),
         (("warmup_s",), 30, r"warmup_s 30 is not below duration_s 30"),
         (("cold_start_s",), 20, r"wants a warm-up of 40 s, which is not below duration_s 30"),
         (("cold_start_s",), 1, r"cold_start_s 1 is below the 2\.1\d* s that chat takes"),

@@ -42,8 +42,8 @@ def test_no_replica_is_thought_faster_than_the_proven_bound(
     prompt: int, output: int, tpot_ms: float, kv_tokens: int
 ) -> None:
     alpha, beta, answer = equivalent(Engine(**LAW), prompt, output, tpot_ms, kv_tokens)
-    batch = np.maximum((answer - alpha) / beta, 1e-9)
-    rate_per_ms = batch / service_ms(alpha, beta, batch)  # type: ignore[arg-type]
+    batch = max((answer - alpha) / beta, 1e-9)
+    rate_per_ms = batch / service_ms(alpha, beta, batch)
     reads = (output - 1) * prompt + (output - 1) * output // 2
     work = Work(*(np.array([n], np.int64) for n in (prompt, output - 1, reads)))
     limit_ms = ITERATION_SHARE * tpot_ms
@@ -61,7 +61,7 @@ def test_where_the_cache_is_large_the_rate_is_that_of_full_iterations() -> None:
 
 def test_a_small_cache_bounds_what_runs() -> None:
     alpha, beta, answer = equivalent(Engine(**LAW), 1000, 200, 25, 12_000)
-    assert full_batch(alpha, beta, np.array(np.nan), answer) == 10
+    assert full_batch(alpha, beta, np.nan, answer) == 10
 
 
 def test_the_core_places_an_llm_with_its_cache_and_grants_all_it_may_run() -> None:

@@ -9,6 +9,7 @@ from libs.common.messages import BatchLaw
 from libs.common.settings import load
 from services.scheduler.core.contracts import Observation
 from services.scheduler.core.policy import Policy
+from services.scheduler.observation import Sources, observe
 from services.scheduler.settings import SchedulerSettings
 from tests.scheduler.fleets import GB, Fleet, a_forecast, a_model
 
@@ -77,3 +78,32 @@ def test_settings_reach_the_policy_and_are_checked(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PLIMSOLL_SCHEDULER__UTIL_TARGET", "1.5")
     with pytest.raises(SettingError, match="SCHEDULER__UTIL_TARGET='1\\.5'"):
         load(SchedulerSettings)
+
+
+def test_forecasts_of_different_length_stand_in_their_own_rows() -> None:
+    fleet = Fleet(*(a_model(name) for name in "abc"))
+    fleet.view.forecasts["a"] = a_forecast("a", 100, 10.0)
+    short = fleet.view.forecasts["c"] = a_forecast("c", 100, 30.0)
+    del short.horizon_ms[1:], short.peak_10s_quantile_rps[6:]
+    seen = fleet.observe()
+    nan = math.nan
+    horizons_ms = [[200, 10_000, 60_000], [nan] * 3, [200, nan, nan]]
+    np.testing.assert_array_equal(seen.horizon_ms, horizons_ms)
+    np.testing.assert_array_equal(seen.peak_rps[:, :, 0], [[10] * 3, [nan] * 3, [30, nan, nan]])
+
+
+def test_a_node_whose_replicas_come_and_go_is_seen_as_it_is() -> None:
+    fleet = Fleet(a_model("a", replicas_min=2), a_model("b", replicas_min=2), nodes=2, gpus=2)
+    for step in range(40):
+        fleet.run(0.2, {"a": 50, "b": 50})
+        if step % 7 == 6:
+            fleet.lose(fleet.replicas_of("ab"[step % 2])[0])
+        kept, anew = fleet.observe(), observe(_afresh(fleet.view), fleet.state, 7, 0, 0)
+        for name in ("replicas", "replica_model", "replica_stage", "replica_devices"):
+            np.testing.assert_array_equal(getattr(kept, name), getattr(anew, name))
+        for name in ("reported_ms", "memory_free", "replica_memory_bytes"):
+            np.testing.assert_array_equal(getattr(kept, name), getattr(anew, name))
+
+
+def _afresh(view: Sources) -> Sources:
+    return Sources(view.models, view.devices, view.fleet, view.forecasts)

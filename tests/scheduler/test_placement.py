@@ -70,7 +70,7 @@ def test_idle_nodes_come_first_and_unknown_scores_are_neutral():
     for scores, node in (({"n-0": 0.9}, "n-1"), ({"n-0": 0.1}, "n-0"), ({"n-1": 0.8}, "n-0")):
         fleet = Fleet(a_model())
         seen = fleet.observe()
-        score = np.array([scores.get(name, np.nan) for name in seen.device_node])
+        score = np.array([scores.get(seen.nodes[n], np.nan) for n in seen.device_node])
         decision = decide(fleet.state, seen._replace(node_score=score), POLICY)
         assert [c.node for c in of_kind([decision], PlaceReplica)] == [node]
 
@@ -78,7 +78,9 @@ def test_idle_nodes_come_first_and_unknown_scores_are_neutral():
 def test_a_node_that_has_not_reported_gets_nothing():
     fleet = Fleet(a_model(replicas_min=8), nodes=2, gpus=4)
     seen = fleet.observe()
-    old = np.where(np.array(seen.device_node) == "n-1", seen.now_ms - 6000, seen.reported_ms)
+    old = np.where(
+        seen.device_node == seen.nodes.index("n-1"), seen.now_ms - 6000, seen.reported_ms
+    )
     decision = decide(fleet.state, seen._replace(reported_ms=old), POLICY)
     assert {c.node for c in of_kind([decision], PlaceReplica)} == {"n-0"}
     assert len(of_kind([decision], PlaceReplica)) == 4
@@ -97,7 +99,16 @@ def test_capacity_of_shared_gpus_is_not_counted_twice():
     fleet = Fleet(*models, nodes=1, gpus=1)
     fleet.run(4, {"a": 80, "b": 80})
     seen = fleet.observe()
-    nominal = capacity_rps(seen.alpha_ms[:, 0], seen.beta_ms[:, 0], fleet.state.batch_size)
-    assert nominal.tolist() == pytest.approx([142.857, 142.857], rel=1e-3)
+    laws = zip(seen.alpha_ms[:, 0], seen.beta_ms[:, 0], fleet.state.batch_size, strict=True)
+    assert [capacity_rps(*law) for law in laws] == pytest.approx([142.857, 142.857], rel=1e-3)
     assert fleet.state.serving_share.sum() <= 1.0
     assert fleet.state.short.tolist() == [False, True]  # a is first by name, and b gets the rest
+
+
+def test_a_replica_that_vanishes_leaves_the_routing_table_at_once():
+    fleet = Fleet(a_model(replicas_min=2))
+    fleet.run(4, {"chat": 10})
+    gone, rest = fleet.replicas_of("chat")
+    fleet.lose(gone)
+    (table,) = fleet.run(0.2, {"chat": 10})[0].tables
+    assert [route.replica for route in table.replicas] == [rest]

@@ -80,16 +80,32 @@ def generate(
     )
 
 
+def count_dispersion(clients: Clients) -> float:
+    """Return the variance of a count / its mean, over times much longer than a client's gaps.
+
+    Of a renewal process that is cv^2; of all together the mean of it, weighed by rate.
+    """
+    mean, sigma = clients.cv_mean, _cv_sigma(clients)
+    return mean**2 * float(np.exp(sigma**2))
+
+
 def _draw_cvs(clients: Clients, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Draw each client's cv, log-normal with the published mean and 95th percentile.
 
-    With sigma unknown, ln mean = mu + sigma^2 / 2 and ln p95 = mu + 1.645 sigma: the smaller root.
     Above the p95 it is cut, or a large client could be silent for the whole of a short run.
     """
-    z95 = 1.6449
-    sigma = z95 - np.sqrt(z95**2 - 2 * np.log(clients.cv_p95 / clients.cv_mean))
+    sigma = _cv_sigma(clients)
     mu = np.log(clients.cv_mean) - sigma**2 / 2
     return np.minimum(rng.lognormal(mu, sigma, clients.number), clients.cv_p95)
+
+
+def _cv_sigma(clients: Clients) -> float:
+    """Return sigma of ln cv, the smaller root.
+
+    ln mean = mu + sigma^2 / 2 and ln p95 = mu + 1.645 sigma.
+    """
+    z95 = 1.6449
+    return float(z95 - np.sqrt(z95**2 - 2 * np.log(clients.cv_p95 / clients.cv_mean)))
 
 
 def _renewals(

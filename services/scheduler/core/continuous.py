@@ -16,10 +16,7 @@ router wakes.
 
 from typing import NamedTuple
 
-import numpy as np
-
 from libs.common.messages import ITERATION_SHARE
-from services.scheduler.core.contracts import Floats
 
 # Until a first answer has ended: the means of the Azure chat trace of 2023
 # (Azure/AzurePublicDataset).
@@ -28,26 +25,26 @@ OUTPUT_TOKENS_GUESS = 211.0
 
 
 class Engine(NamedTuple):
-    """The law of an iteration, its parts of any one shape."""
+    """The law of an iteration."""
 
-    base_ms: Floats | float
-    prefill_token_ms: Floats | float
-    decode_seq_ms: Floats | float
-    kv_token_ms: Floats | float
+    base_ms: float
+    prefill_token_ms: float
+    decode_seq_ms: float
+    kv_token_ms: float
 
 
 class Equivalent(NamedTuple):
-    """What the share loop plans with, in the shape of the engine."""
+    """What the share loop plans with."""
 
-    alpha_ms: Floats
-    beta_ms: Floats
-    answer_ms: Floats  # how long an answer takes where the engine is full
+    alpha_ms: float
+    beta_ms: float
+    answer_ms: float  # how long an answer takes where the engine is full
 
 
 def equivalent(
     engine: Engine, prompt_tokens: float, output_tokens: float, tpot_ms: float, kv_tokens: float
 ) -> Equivalent:
-    """Return the law of a batch that stands for an engine; NaN, for no law, stays NaN."""
+    """Return the law of a batch that stands for an engine."""
     read = prompt_tokens + output_tokens / 2
     alpha_ms = output_tokens * engine.base_ms
     beta_ms = prompt_tokens * engine.prefill_token_ms + output_tokens * (
@@ -56,5 +53,4 @@ def equivalent(
     # At its end an answer holds its prompt and itself; with less than that, one is preempted.
     fitting = kv_tokens / (prompt_tokens + output_tokens)
     longest_ms = output_tokens * ITERATION_SHARE * tpot_ms
-    answer_ms = np.minimum(longest_ms, alpha_ms + beta_ms * fitting)
-    return Equivalent(np.asarray(alpha_ms), np.asarray(beta_ms), np.asarray(answer_ms))
+    return Equivalent(alpha_ms, beta_ms, min(longest_ms, alpha_ms + beta_ms * fitting))

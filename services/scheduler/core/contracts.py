@@ -1,10 +1,12 @@
 """What a decision is made from and what it leaves: named arrays that travel in the tick record.
 
-M models, T device types, D devices (GPUs), R replicas, G GPUs of the widest replica, H horizons, K
-moves. Names stand beside the arrays, so that a model or node may come and go. NaN, and -1
-for integers, say not known. Nothing here decides.
+M models, T device types, N nodes, D devices (GPUs), R replicas, G GPUs of the widest replica, H
+horizons, K moves. Names stand beside the arrays, so that a model or node may come and go; `Seen`,
+`Past` and `Policy` are the parts without names, which kernels take. NaN, and -1 for integers, say
+not known. Nothing here decides.
 """
 
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -51,19 +53,54 @@ class Observation(NamedTuple):
     horizon_ms: Floats  # M x H
     peak_rps: Floats  # M x H x 6: quantiles of the largest 10 s mean within each horizon
     devices: tuple[str, ...]  # D, as node/gpu, by node and number
-    device_node: tuple[str, ...]  # D
+    nodes: tuple[str, ...]  # N, sorted
+    device_node: Ints  # D, into nodes
     device_gpu: Ints  # D
     device_type: Ints  # D, into device_types
     node_score: Floats  # D: of the device's node, in [0, 1], lower is idler
     reported_ms: Ints  # D: when its node last reported
     memory_total: Ints  # D
     memory_free: Ints  # D, as reported
-    replicas: tuple[str, ...]  # R, as reported
+    replicas: tuple[str, ...]  # R, as reported, by device: the order of first fit
     replica_model: Ints  # R, into models
     replica_stage: Ints  # R, into STAGES
     replica_memory_bytes: Ints  # R
     replica_devices: Ints  # R x G, into devices
     failed: tuple[str, ...]  # ids of moves on the way that an executor could not carry out
+
+
+class Seen(NamedTuple):
+    """The columns of an `Observation` that kernels read, as they stand there."""
+
+    now_ms: int
+    objective_ms: Floats
+    answer_ms: Floats
+    weights_bytes: Ints
+    activation_bytes: Ints
+    request_bytes: Ints
+    batch_max: Ints
+    gpus: Ints
+    replicas_min: Ints
+    replicas_max: Ints
+    alpha_ms: Floats
+    beta_ms: Floats
+    lead_time_ms: Floats
+    next_by_ms: Ints
+    arrival_rate_rps: Floats
+    queue_requests: Floats
+    in_flight_requests: Floats
+    slo_ratio_p98: Floats
+    horizon_ms: Floats
+    peak_rps: Floats
+    device_node: Ints
+    device_gpu: Ints
+    device_type: Ints
+    node_score: Floats
+    reported_ms: Ints
+    memory_total: Ints
+    memory_free: Ints
+    replica_memory_bytes: Ints
+    replica_devices: Ints
 
 
 class State(NamedTuple):
@@ -92,6 +129,21 @@ class State(NamedTuple):
     move_since_ms: Ints  # K
     barred: tuple[str, ...]  # replicas that failed to load
     barred_until_ms: Ints
+
+
+class Past(NamedTuple):
+    """The columns of a `State` that are of models, as they stand there."""
+
+    theta: Floats
+    theta_said: Floats
+    target: Ints
+    low_since_ms: Ints
+    recent_rps: Floats
+    mean_rps: Floats
+    lasting_rps: Floats
+    demand_ms: Ints
+    held: Bools
+    short: Bools
 
 
 class Figures(NamedTuple):
@@ -140,6 +192,19 @@ def initial_state() -> State:
         barred=(),
         barred_until_ms=whole,
     )
+
+
+_seen, _past = attrgetter(*Seen._fields), attrgetter(*Past._fields)
+
+
+def seen_of(observation: Observation) -> Seen:
+    """Return what kernels read of an observation."""
+    return Seen(*_seen(observation))
+
+
+def past_of(state: State) -> Past:
+    """Return what kernels read of the models in a state."""
+    return Past(*_past(state))
 
 
 def replica_name(model: str, node: str, gpus: list[int]) -> str:

@@ -1,10 +1,12 @@
 """Demand: what is asked of each model now, and what may be asked by the time a load has ended."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from services.scheduler.core.contracts import QUANTILES, Bools, Floats, Observation, State
+from services.scheduler.core.contracts import QUANTILES, Bools, Floats, Past, Seen
+from services.scheduler.core.jit import kernel
 from services.scheduler.core.policy import Policy
 
 
@@ -19,56 +21,66 @@ class Demand(NamedTuple):
     mean_rps: Floats  # the mean `now_rps` of late
     # The least since the last placement: a replica cannot help a clump of a tenth of a second.
     lasting_rps: Floats
+    placed_rps: Floats  # what replicas must carry now: the mean, or more where more has lasted
     foreseen_rps: Floats  # the quantile of the largest 10 s mean until then; NaN: not foreseen
     median_rps: Floats  # the same at the median: what a guess without caution would be
 
-    @property
-    def placed_rps(self) -> Floats:
-        """What replicas must carry now: the mean of late, or more where more has lasted."""
-        return np.fmax(self.mean_rps, self.lasting_rps)
 
-
-def demand_of(state: State, seen: Observation, policy: Policy) -> Demand:
+@kernel
+def demand_of(past: Past, seen: Seen, policy: Policy) -> Demand:
     """Return what every model must carry. A queue that is not known counts as empty."""
-    known = (seen.next_by_ms >= seen.now_ms) & np.isfinite(seen.arrival_rate_rps)
-    lead_ms = _lead_time_ms(seen, policy)
-    queue = np.nan_to_num(seen.queue_requests)
-    now_rps = seen.arrival_rate_rps + 1000.0 * queue / policy.queue_drain_ms
-    kept = 0.5 ** (np.maximum(seen.now_ms - state.demand_ms, 0) / policy.demand_half_life_ms)
-    quantiles = _at_horizon(seen, lead_ms)
-    return Demand(
-        known,
-        np.where(known, now_rps, np.nan),
-        np.where(known, np.maximum(now_rps, kept * state.recent_rps), np.nan),
-        np.where(known, now_rps + kept * (state.mean_rps - now_rps), np.nan),
-        np.where(known, np.minimum(now_rps, state.lasting_rps), np.nan),
-        np.where(known, _at_quantile(quantiles, policy.quantile), np.nan),
-        np.where(known, quantiles[:, 0], np.nan),
-    )
+    models = len(seen.arrival_rate_rps)
+    known = np.zeros(models, np.bool_)
+    rates = np.full((7, models), np.nan)
+    now, recent, mean, lasting = rates[0], rates[1], rates[2], rates[3]
+    placed, foreseen, median = rates[4], rates[5], rates[6]
+    right, part = _columns(policy.cost_miss / (policy.cost_miss + policy.cost_idle))
+    for m in range(models):
+        known[m] = seen.next_by_ms[m] >= seen.now_ms and math.isfinite(seen.arrival_rate_rps[m])
+        if not known[m]:
+            continue
+        queue = seen.queue_requests[m]
+        queue_rps = 0.0 if math.isnan(queue) else 1000.0 * queue / policy.queue_drain_ms
+        now[m] = seen.arrival_rate_rps[m] + queue_rps
+        past_ms = max(seen.now_ms - past.demand_ms[m], 0)
+        kept = 0.5 ** (past_ms / policy.demand_half_life_ms)
+        recent[m] = max(now[m], kept * past.recent_rps[m])
+        mean[m] = now[m] + kept * (past.mean_rps[m] - now[m])
+        lasting[m] = min(now[m], past.lasting_rps[m])
+        placed[m] = max(mean[m], lasting[m])
+        if seen.horizon_ms.shape[1] > 0:
+            lead_ms = _lead_ms(seen.lead_time_ms[m], policy.lead_time_ms)
+            peak_rps = seen.peak_rps[m, _horizon(seen.horizon_ms[m], lead_ms)]
+            foreseen[m] = peak_rps[right - 1] * (1 - part) + peak_rps[right] * part
+            median[m] = peak_rps[0]
+    return Demand(known, now, recent, mean, lasting, placed, foreseen, median)
 
 
-def _lead_time_ms(seen: Observation, policy: Policy) -> Floats:
-    # The slowest type decides, since a new replica may end up there; -1 makes NaN lose.
-    known = np.nan_to_num(seen.lead_time_ms, nan=-1.0)
-    slowest = known.max(axis=1, initial=-1.0)
-    return np.where(slowest < 0, policy.lead_time_ms, slowest)
+@kernel
+def _lead_ms(of_type_ms: Floats, otherwise_ms: int) -> float:
+    # The slowest type decides, since a new replica may end up there.
+    slowest_ms = -1.0
+    for lead_ms in of_type_ms:
+        if lead_ms > slowest_ms:
+            slowest_ms = lead_ms
+    return float(otherwise_ms) if slowest_ms < 0 else slowest_ms
 
 
-def _at_horizon(seen: Observation, lead_ms: Floats) -> Floats:
-    """Return (models, quantiles) at the first horizon that covers the lead time, else the last."""
-    if seen.horizon_ms.shape[1] == 0:
-        return np.full((len(seen.models), len(QUANTILES)), np.nan)
-    count = np.isfinite(seen.horizon_ms).sum(axis=1)
-    covering = (seen.horizon_ms < lead_ms[:, None]).sum(axis=1)
-    column = np.clip(covering, 0, np.maximum(count - 1, 0))
-    chosen: Floats = np.take_along_axis(seen.peak_rps, column[:, None, None], axis=1)[:, 0, :]
-    return chosen
+@kernel
+def _horizon(horizon_ms: Floats, lead_ms: float) -> int:
+    """Return the first of a model's horizons that covers the lead time, else the last."""
+    count = covering = 0
+    for end_ms in horizon_ms:
+        count += math.isfinite(end_ms)
+        covering += end_ms < lead_ms
+    return min(covering, max(count - 1, 0))
 
 
-def _at_quantile(values: Floats, quantile: float) -> Floats:
-    """Interpolate between the columns; a quantile beyond the last one takes the last."""
-    right = int(np.clip(np.searchsorted(QUANTILES, quantile), 1, len(QUANTILES) - 1))
+@kernel
+def _columns(quantile: float) -> tuple[int, float]:
+    """Return the column right of a quantile, and its part in what lies between; the last beyond."""
+    right = 1
+    while right < len(QUANTILES) - 1 and QUANTILES[right] < quantile:
+        right += 1
     low, high = QUANTILES[right - 1], QUANTILES[right]
-    part = min(1.0, max(0.0, (quantile - low) / (high - low)))
-    between: Floats = values[:, right - 1] * (1 - part) + values[:, right] * part
-    return between
+    return right, min(1.0, max(0.0, (quantile - low) / (high - low)))

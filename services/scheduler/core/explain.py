@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from libs.common.messages import Explanation
-from services.scheduler.core.contracts import Ints, Observation, State
-from services.scheduler.core.demand import Demand
-from services.scheduler.core.placement import Move
+from libs.common.messages import Explanation, SetBatch
+from services.scheduler.core.commands import Command
+from services.scheduler.core.contracts import DRAINING, Observation, State
+from services.scheduler.core.heart import Found
+from services.scheduler.core.moves import Move
 from services.scheduler.core.policy import Policy
-from services.scheduler.core.replicas import Replicas
-from services.scheduler.core.shares import Shares
+from services.scheduler.core.replicas import Replicas, positions
 from services.scheduler.core.targets import Targets
 
 
@@ -23,22 +23,34 @@ class Facts(NamedTuple):
     before: State
     after: State
     seen: Observation
-    demand: Demand
     replicas: Replicas
-    shares: Shares
-    memory_limit: Ints  # R
+    found: Found
     targets: Targets | None  # on placement ticks alone
     moves: tuple[Move, ...]
-    commands: dict[tuple[str, str], tuple[str, ...]]  # ids by (action, model)
+    commands: list[Command]
 
 
 def explanations(facts: Facts, policy: Policy) -> tuple[Explanation, ...]:
     """Return what is to be said of this tick, at most `explanations_max`."""
     said: list[Explanation] = []
-    for m in range(len(facts.seen.models)):
+    for m in _to_say(facts):
+        if len(said) >= policy.explanations_max:
+            break
         said += _hold(m, facts) + _scale(m, facts, policy) + _batch(m, facts, policy)
         said += _theta(m, facts)
     return tuple(said[: policy.explanations_max])
+
+
+def _to_say(facts: Facts) -> list[int]:
+    """Return the models of which there is something to say, in order."""
+    models: list[int] = facts.found.to_say.tolist()
+    if facts.targets is not None:
+        before, after = facts.before, facts.after
+        new = (before.target != after.target) | (before.short != after.short)
+        at = positions(facts.seen.models)
+        moved = (at[move.model] for move in facts.moves if move.model in at)
+        models = sorted({*models, *moved, *np.flatnonzero(new).tolist()})
+    return models
 
 
 def _hold(m: int, facts: Facts) -> list[Explanation]:
@@ -52,7 +64,7 @@ def _hold(m: int, facts: Facts) -> list[Explanation]:
     }
     if not held:
         return [_say(m, facts, "hold", "demand", "a forecast is here: decisions go on", numbers)]
-    if facts.demand.known[m]:
+    if facts.found.demand.known[m]:
         what = "no node says what is on it"
     elif seen.next_by_ms[m] >= 0:
         what = f"the forecast is {numbers['overdue_ms']:.0f} ms overdue"
@@ -70,15 +82,16 @@ def _scale(m: int, facts: Facts, policy: Policy) -> list[Explanation]:
     target, was = int(after.target[m]), int(before.target[m])
     if target == was and not moves and bool(after.short[m]) == bool(before.short[m]):
         return []
-    count = len(facts.replicas.of(m))
+    those = (facts.replicas.model == m) & (facts.replicas.stage != DRAINING)
+    count = int(those.sum())
     load, each = float(targets.load_rps[m]), float(targets.nominal_rps[m])
     numbers = {
         "arrival_rate_rps": seen.arrival_rate_rps[m],
         "queue_requests": seen.queue_requests[m],
-        "demand_rps": facts.demand.placed_rps[m],
-        "foreseen_rps": facts.demand.foreseen_rps[m],
+        "demand_rps": facts.found.demand.placed_rps[m],
+        "foreseen_rps": facts.found.demand.foreseen_rps[m],
         "foreseen_quantile": policy.quantile,
-        "foreseen_median_rps": facts.demand.median_rps[m],
+        "foreseen_median_rps": facts.found.demand.median_rps[m],
         "replica_capacity_rps": each,
         "replicas": count,
         "target": target,
@@ -86,8 +99,8 @@ def _scale(m: int, facts: Facts, policy: Policy) -> list[Explanation]:
         # What was rejected: the target on a larger fleet, the one of the demand seen now alone, and
         # that of a guess at the median.
         "target_on_a_larger_fleet": targets.target[m],
-        "target_without_forecast": _replicas(facts.demand.placed_rps[m], each),
-        "target_at_median": _replicas(facts.demand.median_rps[m], each),
+        "target_without_forecast": _replicas(facts.found.demand.placed_rps[m], each),
+        "target_at_median": _replicas(facts.found.demand.median_rps[m], each),
         "cost_gpus": target * seen.gpus[m],
     }
     loads = sum(not move.is_drain for move in moves)
@@ -109,12 +122,12 @@ def _scale(m: int, facts: Facts, policy: Policy) -> list[Explanation]:
 
 def _bound(m: int, facts: Facts, targets: Targets) -> str:
     seen, wanted, target = facts.seen, targets.wanted[m], facts.after.target[m]
-    foreseen, now = facts.demand.foreseen_rps[m], facts.demand.placed_rps[m]
+    foreseen, now = facts.found.demand.foreseen_rps[m], facts.found.demand.placed_rps[m]
     rows = (
         ("fleet", facts.after.short[m]),
         ("replicas_max", wanted > seen.replicas_max[m]),
         ("replicas_min", wanted < seen.replicas_min[m] and target == seen.replicas_min[m]),
-        ("no_data", not facts.demand.known[m]),
+        ("no_data", not facts.found.demand.known[m]),
         ("shrink_hold", target > wanted),
         ("forecast", foreseen > now),
     )
@@ -122,21 +135,18 @@ def _bound(m: int, facts: Facts, targets: Targets) -> str:
 
 
 def _batch(m: int, facts: Facts, policy: Policy) -> list[Explanation]:
-    now, was = facts.shares, facts.replicas
-    those = np.flatnonzero((was.model == m) & (now.concurrency >= 0))
-    changed = (now.batch_size != was.batch_size) | (now.wait_ms != was.wait_ms)
-    changed_those = those[changed[those]]
-    if len(changed_those) == 0:
+    r = int(facts.found.batch_said[m])
+    if r < 0:
         return []
-    known = facts.demand.known[m]
-    r = int(changed_those[0])
+    now, was, capacity = facts.found.shares, facts.replicas, facts.found.capacity
+    known = facts.found.demand.known[m]
     batch, wait = int(now.batch_size[r]), float(now.wait_ms[r])
-    service = was.alpha_ms[r] + was.beta_ms[r] * batch
+    service = capacity.alpha_ms[r] + capacity.beta_ms[r] * batch
     objective = float(facts.seen.objective_ms[m])
     numbers = {
-        "demand_rps": facts.demand.now_rps[m],
-        "demand_recent_rps": facts.demand.recent_rps[m],
-        "demand_mean_rps": facts.demand.mean_rps[m],
+        "demand_rps": facts.found.demand.now_rps[m],
+        "demand_recent_rps": facts.found.demand.recent_rps[m],
+        "demand_mean_rps": facts.found.demand.mean_rps[m],
         "queue_requests": facts.seen.queue_requests[m],
         "batch_size": batch,
         "batch_size_before": was.batch_size[r],
@@ -144,15 +154,15 @@ def _batch(m: int, facts: Facts, policy: Policy) -> list[Explanation]:
         "service_ms": service,
         "worst_latency_ms": 2 * service + wait,
         "budget_ms": policy.batch_margin * objective,
-        "batch_by_memory": facts.memory_limit[r],
-        "batch_by_objective": now.latency_limit[r],
+        "batch_by_memory": capacity.memory_limit[r],
+        "batch_by_objective": capacity.latency_limit[r],
         "batch_by_model": facts.seen.batch_max[m],
         "replicas_needed": now.needed[m],
     }
     rows = (
         ("no_data", not known),
-        ("memory", batch == facts.memory_limit[r] < facts.seen.batch_max[m]),
-        ("objective", batch == now.latency_limit[r]),
+        ("memory", batch == capacity.memory_limit[r] < facts.seen.batch_max[m]),
+        ("objective", batch == capacity.latency_limit[r]),
         ("batch_max", batch == facts.seen.batch_max[m]),
     )
     bound = next((name for name, holds in rows if holds), "demand")
@@ -191,8 +201,20 @@ def _say(
         bound=bound,
         # What is not known is absent, not zero.
         numbers={name: float(value) for name, value in numbers.items() if np.isfinite(value)},
-        commands=facts.commands.get((action, seen.models[m]), ()),
+        commands=tuple(_ids(m, facts, action)),
     )
+
+
+def _ids(m: int, facts: Facts, action: str) -> list[str]:
+    """Return the commands by which a model's batches were set, or its replicas."""
+    if action not in ("batch", "scale"):
+        return []
+    return [
+        command.id
+        for command in facts.commands
+        if command.model == facts.seen.models[m]
+        and isinstance(command, SetBatch) == (action == "batch")
+    ]
 
 
 def _replicas(rate_rps: float, each_rps: float) -> float:

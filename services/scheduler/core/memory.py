@@ -6,62 +6,92 @@ them. Batches grow and shrink inside their room, so no two of them can
 meet in the same bytes. A training job gives way, so its memory counts as free.
 """
 
+import math
+
 import numpy as np
 
-from services.scheduler.core.contracts import Ints, Observation
-from services.scheduler.core.policy import Policy
+from services.scheduler.core.contracts import Floats, Ints, Seen
+from services.scheduler.core.jit import kernel
 
 
-def allotment(seen: Observation, policy: Policy) -> Ints:
-    """Return the room that a new replica asks for, (models, devices), at least 1.
+@kernel
+def per_gpu(whole: int, gpus: int) -> int:
+    """Return the part of one GPU, rounded up."""
+    return -(-whole // gpus)
 
-    The model's largest batch, but only a part of a GPU, and never more than an empty one has.
+
+@kernel
+def static_bytes(m: int, seen: Seen) -> int:
+    """Return what a replica of a model takes of each of its GPUs before any request."""
+    return per_gpu(seen.weights_bytes[m] + seen.activation_bytes[m], seen.gpus[m])
+
+
+@kernel
+def allotment(m: int, total_bytes: int, seen: Seen, share: float) -> int:
+    """Return the room that a new replica of a model asks for on GPUs of this size, at least 1.
+
+    The model's largest batch, but only a `share` of a GPU, and never more than an empty one has.
     """
-    total = np.maximum(seen.memory_total, 0)[None, :]
-    gpus = seen.gpus[:, None]
-    static = -(-(seen.weights_bytes + seen.activation_bytes) // seen.gpus)[:, None]
-    of_batches = np.minimum(total - static, (total * policy.batch_memory_share).astype(np.int64))
-    room = of_batches * gpus // np.maximum(seen.request_bytes, 1)[:, None]
-    allotted: Ints = np.clip(room, 1, seen.batch_max[:, None])
-    return allotted
+    total = max(total_bytes, 0)
+    of_batches = min(total - static_bytes(m, seen), int(total * share))
+    room = of_batches * seen.gpus[m] // max(seen.request_bytes[m], 1)
+    return min(max(room, 1), seen.batch_max[m])
 
 
-def reserved_bytes(static_bytes: Ints, request_bytes: Ints, room: Ints) -> Ints:
-    """Return what replicas reserve on each of their devices."""
-    return static_bytes + request_bytes * room
-
-
-def unreserved(seen: Observation, devices: Ints, reserved: Ints) -> Ints:
+@kernel
+def unreserved(seen: Seen, devices: Ints, static: Ints, request: Ints, room: Ints) -> Ints:
     """Return what is left on each device, (devices,); below 0 where others took what was reserved.
 
-    `devices` (replicas, widest) and `reserved` (replicas,) are those of all replicas. A device that
-    was never reported on has nothing left.
+    `devices` (replicas, widest), and what replicas reserve on each of theirs, (replicas,), are of
+    all that are or will be. A device that was never reported on has nothing left.
     """
-    width = np.maximum((seen.replica_devices >= 0).sum(axis=1), 1)
-    ours = seen.memory_free + on_devices(
-        seen.replica_devices, -(-seen.replica_memory_bytes // width), len(seen.devices)
-    )
-    left = ours - on_devices(devices, reserved, len(seen.devices))
-    return np.where(seen.memory_free < 0, -1, left)
+    left = seen.memory_free.copy()
+    for r in range(len(seen.replica_devices)):
+        width = 0
+        for d in seen.replica_devices[r]:
+            width += d >= 0
+        held = per_gpu(seen.replica_memory_bytes[r], max(width, 1))
+        for d in seen.replica_devices[r]:
+            if d >= 0:
+                left[d] += held
+    for r in range(len(devices)):
+        for d in devices[r]:
+            if d >= 0:
+                left[d] -= static[r] + request[r] * room[r]
+    for d in range(len(left)):
+        if seen.memory_free[d] < 0:
+            left[d] = -1
+    return left
 
 
-def batch_limit(seen: Observation, devices: Ints, request: Ints, room: Ints, left: Ints) -> Ints:
+@kernel
+def batch_limit(seen: Seen, devices: Ints, request: Ints, room: Ints, left: Ints) -> Ints:
     """Return the largest batch of each replica, (replicas,): its room, and less where memory lacks.
 
     Where others took memory that was reserved, all batches on that device give way in proportion.
     One request is always allowed: a replica that may run none would hold its memory for nothing.
     """
-    of_batches = on_devices(devices, request * room, len(seen.devices))
-    lacking = np.where(seen.memory_free < 0, 0, np.maximum(-left, 0))
-    kept = np.clip(1.0 - lacking / np.maximum(of_batches, 1), 0.0, 1.0)
-    least = np.append(kept, 1.0)[devices].min(axis=1, initial=1.0)
-    batch: Ints = np.maximum(np.floor(room * least), 1).astype(np.int64)
-    return batch
+    kept = _kept(seen, devices, request, room, left)
+    limit = np.empty(len(devices), np.int64)
+    for r in range(len(devices)):
+        least = 1.0
+        for d in devices[r]:
+            if d >= 0:
+                least = min(least, kept[d])
+        limit[r] = max(math.floor(room[r] * least), 1)
+    return limit
 
 
-def on_devices(devices: Ints, amount: Ints, count: int) -> Ints:
-    """Sum `amount` (replicas,) over the devices (replicas, widest) that each replica takes."""
-    total = np.zeros(count + 1, np.int64)  # the last one collects the -1 of narrower replicas
-    np.add.at(total, devices, amount[:, None])
-    summed: Ints = total[:-1]
-    return summed
+@kernel
+def _kept(seen: Seen, devices: Ints, request: Ints, room: Ints, left: Ints) -> Floats:
+    """Return the part of the memory of its batches that each device still has."""
+    of_batches = np.zeros(len(left), np.int64)
+    for r in range(len(devices)):
+        for d in devices[r]:
+            if d >= 0:
+                of_batches[d] += request[r] * room[r]
+    kept = np.ones(len(left))
+    for d in range(len(left)):
+        if seen.memory_free[d] >= 0 and left[d] < 0:
+            kept[d] = max(1.0 + left[d] / max(of_batches[d], 1), 0.0)
+    return kept

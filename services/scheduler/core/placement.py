@@ -6,205 +6,266 @@ rendezvous hash says, so that the same fleet gives the same answer and few repli
 of a wide replica are neighbours, in groups aligned to its width, which leaves no odd gaps.
 """
 
+import heapq
+import math
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from services.scheduler.core import memory
-from services.scheduler.core.batches import capacity_rps, full_batch, service_ms
-from services.scheduler.core.contracts import (
-    RESIDENT,
-    Bools,
-    Floats,
-    Ints,
-    Observation,
-    parts_of,
-    replica_name,
-)
+from services.scheduler.core.capacity import Capacity, suits
+from services.scheduler.core.contracts import DRAINING, RESIDENT, Bools, Floats, Ints, Seen
 from services.scheduler.core.demand import Demand
+from services.scheduler.core.jit import entry, kernel
 from services.scheduler.core.policy import Policy
 from services.scheduler.core.rendezvous import preference
 from services.scheduler.core.replicas import Replicas
+from services.scheduler.core.targets import Targets
 
 # A GPU with less of its compute left than this brings a replica nothing but memory to hold.
 COMPUTE_MIN = 0.05
 
 
-class Move(NamedTuple):
-    """One order: load a replica, or drain it, which ends in its unloading."""
+class Digests(NamedTuple):
+    """What the hash knows of names; and the places that may not be tried now."""
 
-    replica: str
-    model: str
-    node: str
-    gpus: tuple[int, ...]
-    room: int  # requests whose memory a load reserves; 0 for a drain
-
-    @property
-    def is_drain(self) -> bool:
-        """Whether it leaves."""
-        return self.room == 0
+    models: npt.NDArray[np.uint64]  # M
+    devices: npt.NDArray[np.uint64]  # D
+    barred: Ints  # (n, 2): model and first device
 
 
-def nominal_capacity_rps(seen: Observation, policy: Policy) -> Floats:
-    """Return what one more replica of each model could serve, (models,), on the best device.
+class Loads(NamedTuple):
+    """The loads of one tick in order, K, and what the models then have, M."""
 
-    0 where no device suits the model: none has a law for it, or all are too slow for the objective.
-    """
-    room = np.minimum(memory.allotment(seen, policy), seen.batch_max[:, None])
-    alpha, beta = seen.alpha_ms[:, seen.device_type], seen.beta_ms[:, seen.device_type]
-    budget_ms = policy.batch_margin * seen.objective_ms[:, None]
-    batch = np.minimum(room, full_batch(alpha, beta, budget_ms, seen.answer_ms[:, None]))
-    capacity = np.where(_suits(seen), capacity_rps(alpha, beta, batch), 0.0)
-    best: Floats = capacity.max(axis=1, initial=0.0)
-    return best
+    model: Ints  # K
+    first: Ints  # K: the first of its devices
+    room: Ints  # K: requests whose memory it reserves
+    held: Ints  # M: replicas that there are or will be
+    stuck: Bools  # M: no place was found
 
 
-def reporting(seen: Observation, policy: Policy) -> Bools:
+class _Ground(NamedTuple):
+    """What the loads are laid upon; each one changes it."""
+
+    reporting: Bools  # D
+    left: Ints  # D: bytes that nobody has reserved
+    compute_left: Floats  # D
+    neighbours: Ints  # D: replicas
+    held: Ints  # M: replicas that serve, or will
+    most_left: Ints  # 2 x T: bytes on a device, of any and of those with compute, or a bit less
+
+
+@entry
+def reporting(seen: Seen, fleet_stale_ms: int) -> Bools:
     """Return the devices, (devices,), of nodes that say what is on them."""
-    fresh: Bools = seen.now_ms - seen.reported_ms <= policy.fleet_stale_ms
-    return fresh & (seen.memory_free >= 0)
+    says = np.empty(len(seen.reported_ms), np.bool_)
+    for d in range(len(says)):
+        fresh = seen.now_ms - seen.reported_ms[d] <= fleet_stale_ms
+        says[d] = fresh and seen.memory_free[d] >= 0
+    return says
 
 
+@kernel
 def drains(
     target: Ints,
-    seen: Observation,
+    seen: Seen,
     demand: Demand,
     replicas: Replicas,
-    limit: Ints,
-    policy: Policy,
-) -> list[Move]:
-    """Return at most one drain for each model above its target, and for each that is unlisted.
+    capacity: Capacity,
+    util_target: float,
+) -> Ints:
+    """Return the replicas to drain: at most one of each model above its target, and all unlisted.
 
     The last replica in the fixed order goes, and only if the rest are shown to carry the demand
     within the utilisation target, and to have memory for every request that is here.
     """
-    capacity = capacity_rps(replicas.alpha_ms, replicas.beta_ms, limit) * policy.util_target
-    requests = np.nan_to_num(seen.queue_requests) + np.nan_to_num(seen.in_flight_requests)
-    moves = []
-    for m in range(len(seen.models)):
-        members = replicas.of(m)
-        resident = members[replicas.stage[members] == RESIDENT]
-        if len(members) <= target[m] or len(resident) == 0 or not demand.known[m]:
-            continue
-        rest = resident[:-1]
-        carries = capacity[rest].sum() >= demand.now_rps[m] - 1e-6
-        if carries and limit[rest].sum() >= requests[m]:
-            moves.append(_drain_of(seen, replicas, int(resident[-1])))
-    unlisted = np.flatnonzero((replicas.model < 0) & (replicas.stage == RESIDENT))
-    return moves + [_drain_of(seen, replicas, int(r)) for r in unlisted]
+    models = len(target)
+    count, last = np.zeros(models, np.int64), np.full(models, -1)
+    rest_rps, rest_requests = np.zeros(models), np.zeros(models, np.int64)
+    unlisted = 0
+    for r in range(len(replicas.model)):
+        m, resident = replicas.model[r], replicas.stage[r] == RESIDENT
+        unlisted += m < 0 and resident
+        if m >= 0 and resident:
+            if last[m] >= 0:
+                rest_rps[m] += capacity.full_rps[last[m]] * util_target
+                rest_requests[m] += capacity.full[last[m]]
+            last[m] = r
+        if m >= 0 and replicas.stage[r] != DRAINING:
+            count[m] += 1
+    chosen, found = np.empty(models + unlisted, np.int64), 0
+    for m in range(models):
+        if count[m] > target[m] and last[m] >= 0 and demand.known[m]:
+            carries = rest_rps[m] >= demand.now_rps[m] - 1e-6
+            requests = _known(seen.queue_requests[m]) + _known(seen.in_flight_requests[m])
+            if carries and rest_requests[m] >= requests:
+                chosen[found] = last[m]
+                found += 1
+    for r in range(len(replicas.model)):
+        if replicas.model[r] < 0 and replicas.stage[r] == RESIDENT:
+            chosen[found] = r
+            found += 1
+    return chosen[:found]
 
 
+@kernel
 def loads(
-    target: Ints,
-    seen: Observation,
+    targets: Targets,
+    digests: Digests,
+    seen: Seen,
     replicas: Replicas,
-    left: Ints,
-    compute_left: Floats,
-    barred: tuple[str, ...],
+    capacity: Capacity,
     moves_max: int,
     policy: Policy,
-) -> tuple[list[Move], Bools]:
-    """Return the loads that the targets ask for, and which models found no place, (models,).
+) -> Loads:
+    """Return the loads that the targets ask for, at most `moves_max`.
 
-    `left` is the unreserved memory of each device, `compute_left` what the expected loads leave of
-    its compute: a replica beyond `replicas_min` goes only where there is some. The model that has
-    the smallest part of its target gets the next place, so that a fleet that is too small is short
-    of everything alike.
+    The model that has the smallest part of its target gets the next place, so that a fleet that is
+    too small is short of everything alike. A replica beyond `replicas_min` goes only where there is
+    some compute left.
     """
-    left, compute_left = left.copy(), compute_left.copy()
-    neighbours = memory.on_devices(
-        replicas.devices, np.ones(len(replicas.names), np.int64), len(seen.devices)
+    ground, target = _ground(seen, replicas, capacity, targets, policy), targets.target
+    stuck = np.zeros(len(target), np.bool_)
+    model, first, room = (
+        np.empty(moves_max, np.int64),
+        np.empty(moves_max, np.int64),
+        np.empty(moves_max, np.int64),
     )
-    count = np.array([len(replicas.of(m)) for m in range(len(seen.models))], np.int64)
-    places = {width: _places(seen, width) for width in set(seen.gpus.tolist())}
-    taken = {*replicas.names, *barred}
-    stuck = np.zeros(len(seen.models), np.bool_)
-    moves: list[Move] = []
-    while len(moves) < moves_max and ((count < target) & ~stuck).any():
-        part = np.where((count < target) & ~stuck, count / np.maximum(target, 1), np.inf)
-        m = int(np.argmin(part))
-        useful = (compute_left > COMPUTE_MIN) | (count[m] < seen.replicas_min[m])
-        open_places = _open(m, places[int(seen.gpus[m])], useful, seen, taken, policy)
-        found = _best(m, open_places, seen, left, neighbours, policy)
-        if found is None:
+    waiting = [
+        (ground.held[m] / target[m], m) for m in range(len(target)) if ground.held[m] < target[m]
+    ]
+    heapq.heapify(waiting)
+    found = 0
+    while len(waiting) > 0 and found < moves_max:
+        _, m = heapq.heappop(waiting)
+        closed = _closed(m, digests.barred, len(ground.left), seen.gpus[m], replicas)
+        for k in range(found):
+            if model[k] == m:
+                closed[first[k]] = True
+        place, size = _best(m, closed, digests, ground, seen, policy)
+        if place < 0:
             stuck[m] = True
             continue
-        move, devices, taken_bytes = found
-        left[devices] -= taken_bytes
-        neighbours[devices] += 1
-        compute_left[devices] = 0.0  # the next placement tick knows what it really takes
-        count[m] += 1
-        taken.add(move.replica)
-        moves.append(move)
-    return moves, stuck
+        _lay(ground, m, place, size, seen)
+        model[found], first[found], room[found] = m, place, size
+        found += 1
+        if ground.held[m] < target[m]:
+            heapq.heappush(waiting, (ground.held[m] / target[m], m))
+    return Loads(model[:found], first[:found], room[:found], ground.held, stuck)
 
 
-def _open(
-    m: int, places: Ints, useful: Bools, seen: Observation, taken: set[str], policy: Policy
-) -> Ints:
-    """Return the places, (places, width), that model m may take if they have the memory."""
-    may = (reporting(seen, policy) & useful & _suits(seen)[m])[places].all(axis=1)
-    free = [_load_of(m, seen, place, 1).replica not in taken for place in places]
-    chosen: Ints = places[may & np.array(free, np.bool_)]
-    return chosen
+@kernel
+def _ground(
+    seen: Seen, replicas: Replicas, capacity: Capacity, targets: Targets, policy: Policy
+) -> _Ground:
+    """Return the ground on which the first load of a tick is laid."""
+    neighbours = np.zeros(len(seen.memory_free), np.int64)
+    held = np.zeros(len(seen.gpus), np.int64)
+    for r in range(len(replicas.model)):
+        for d in replicas.devices[r]:
+            if d >= 0:
+                neighbours[d] += 1
+        if replicas.model[r] >= 0 and replicas.stage[r] != DRAINING:
+            held[replicas.model[r]] += 1
+    says = reporting(seen, policy.fleet_stale_ms)
+    most = np.full((2, seen.alpha_ms.shape[1]), -1)
+    for d in range(len(says)):
+        if says[d]:
+            t, left = seen.device_type[d], capacity.unreserved[d]
+            most[0, t] = max(most[0, t], left)
+            if targets.compute_left[d] > COMPUTE_MIN:
+                most[1, t] = max(most[1, t], left)
+    return _Ground(
+        says, capacity.unreserved.copy(), targets.compute_left.copy(), neighbours, held, most
+    )
 
 
+@kernel
+def _lay(ground: _Ground, m: int, first: int, room: int, seen: Seen) -> None:
+    """Take a place: its memory, and its compute, as the next tick knows what it really takes."""
+    request = memory.per_gpu(seen.request_bytes[m], seen.gpus[m])
+    for d in range(first, first + seen.gpus[m]):
+        ground.left[d] -= memory.static_bytes(m, seen) + request * room
+        ground.neighbours[d] += 1
+        ground.compute_left[d] = 0.0
+    ground.held[m] += 1
+
+
+@kernel
 def _best(
-    m: int, places: Ints, seen: Observation, left: Ints, neighbours: Ints, policy: Policy
-) -> tuple[Move, Ints, int] | None:
-    """Return the load of model m on the place it prefers, its devices, and the bytes it takes."""
-    static = -(-int(seen.weights_bytes[m] + seen.activation_bytes[m]) // int(seen.gpus[m]))
-    request = -(-int(seen.request_bytes[m]) // int(seen.gpus[m]))
-    asked = memory.allotment(seen, policy)[m][places].min(axis=1)
-    has = (left[places].min(axis=1) - static) // max(request, 1)
-    room = np.minimum(asked, has)
-    fits = np.flatnonzero((room >= 1) & (left[places].min(axis=1) >= static + request))
-    if len(fits) == 0:
-        return None
-    cramped = room < asked
-    crowd = neighbours[places].max(axis=1)
+    m: int, closed: Bools, digests: Digests, ground: _Ground, seen: Seen, policy: Policy
+) -> tuple[int, int]:
+    """Return the place that model m likes best, by its first device, and its room; -1: none."""
+    width, static = seen.gpus[m], memory.static_bytes(m, seen)
+    request = memory.per_gpu(seen.request_bytes[m], width)
+    must = ground.held[m] < seen.replicas_min[m]
+    open_type = _open_types(m, static + request, ground.most_left[0 if must else 1], seen)
+    best, best_room, liked, least = -1, 0, -1.0, (2, 0, 0)
+    if not open_type.any():
+        return best, best_room  # a full fleet is no reason to look at each of its devices
+    for start in range(len(closed) - width + 1):
+        aligned = seen.device_gpu[start] % width == 0
+        one_node = seen.device_node[start] == seen.device_node[start + width - 1]
+        if closed[start] or not aligned or not one_node:
+            continue
+        asked, left, crowd = seen.batch_max[m], ground.left[start], 0
+        for d in range(start, start + width):
+            useful = must or ground.compute_left[d] > COMPUTE_MIN
+            if not (useful and ground.reporting[d] and open_type[seen.device_type[d]]):
+                left = -1
+                break
+            total, share = seen.memory_total[d], policy.batch_memory_share
+            asked = min(asked, memory.allotment(m, total, seen, share))
+            left = min(left, ground.left[d])
+            crowd = max(crowd, ground.neighbours[d])
+        if left < static + request:
+            continue
+        room = min(asked, (left - static) // max(request, 1))
+        dislike = (int(room < asked), int(crowd), _busy(seen.node_score[start]))
+        if dislike > least or room < 1:
+            continue
+        weight = float(seen.memory_total[start])
+        like = preference(digests.models[m], digests.devices[start], weight)
+        if dislike < least or like > liked:
+            best, best_room, liked, least = start, room, like, dislike
+    return best, best_room
+
+
+@kernel
+def _open_types(m: int, least_bytes: int, most_left: Ints, seen: Seen) -> Bools:
+    """Return the device types fast enough for model m of which one may have the memory."""
+    found = np.zeros(len(most_left), np.bool_)
+    for t in range(len(found)):
+        found[t] = most_left[t] >= least_bytes and suits(m, t, seen)
+    return found
+
+
+@kernel
+def _busy(score: float) -> int:
     # In tenths, so that noise does not override the hash; not known is neither good nor bad.
-    busy = np.round(10 * np.nan_to_num(seen.node_score[places[:, 0]], nan=0.5)).astype(np.int64)
-
-    def dislike(c: int) -> tuple[bool, int, int, float]:
-        move = _load_of(m, seen, places[c], int(room[c]))
-        weight = float(seen.memory_total[places[c][0]])
-        liked = preference(move.model, move.replica, weight)
-        return bool(cramped[c]), int(crowd[c]), int(busy[c]), -liked
-
-    best = min(fits.tolist(), key=dislike)
-    move = _load_of(m, seen, places[best], int(room[best]))
-    return move, places[best], static + request * move.room
+    return 5 if math.isnan(score) else int(np.rint(10 * score))
 
 
-def _places(seen: Observation, width: int) -> Ints:
-    """Return the aligned groups of `width` GPUs of one node, (groups, width)."""
-    groups = []
-    for start in range(0, len(seen.devices) - width + 1):
-        group = range(start, start + width)
-        aligned = int(seen.device_gpu[start]) % width == 0
-        if aligned and seen.device_node[group[0]] == seen.device_node[group[-1]]:
-            groups.append(list(group))
-    return np.array(groups, np.int64).reshape(len(groups), width)
+@kernel
+def _closed(m: int, barred: Ints, devices: int, width: int, replicas: Replicas) -> Bools:
+    """Return where a replica of model m would have the name of one that there is, or is barred."""
+    closed = np.zeros(devices, np.bool_)
+    for r in range(len(replicas.model)):
+        if replicas.model[r] == m:
+            of_width = 0
+            for d in replicas.devices[r]:
+                of_width += d >= 0
+            # In a group, devices follow each other, as those of a replica that stands there do.
+            first, last = replicas.devices[r, 0], replicas.devices[r, of_width - 1]
+            if of_width == width and last == first + width - 1:
+                closed[first] = True
+    for k in range(len(barred)):
+        if barred[k, 0] == m:
+            closed[barred[k, 1]] = True
+    return closed
 
 
-def _suits(seen: Observation) -> Bools:
-    """Return whether a device is fast enough for a model, (models, devices)."""
-    alpha, beta = seen.alpha_ms[:, seen.device_type], seen.beta_ms[:, seen.device_type]
-    allowed_ms = np.where(np.isnan(seen.answer_ms), seen.objective_ms, seen.answer_ms)
-    fast: Bools = service_ms(alpha, beta, np.array(1)) <= allowed_ms[:, None]
-    return fast
-
-
-def _load_of(m: int, seen: Observation, devices: Ints, room: int) -> Move:
-    node = seen.device_node[devices[0]]
-    gpus = seen.device_gpu[devices].tolist()
-    name = replica_name(seen.models[m], node, gpus)
-    return Move(name, seen.models[m], node, tuple(gpus), room)
-
-
-def _drain_of(seen: Observation, replicas: Replicas, r: int) -> Move:
-    devices = replicas.devices[r][replicas.devices[r] >= 0]
-    model = parts_of(replicas.names[r])[0]
-    gpus = tuple(seen.device_gpu[devices].tolist())
-    return Move(replicas.names[r], model, seen.device_node[devices[0]], gpus, 0)
+@kernel
+def _known(requests: float) -> float:
+    return 0.0 if math.isnan(requests) else requests

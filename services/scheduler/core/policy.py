@@ -1,5 +1,6 @@
 """Every constant of a decision, in one place, with what it means. Settings may replace some."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -50,3 +51,11 @@ class Policy(NamedTuple):
     def quantile(self) -> float:
         """The newsvendor's critical ratio: the quantile of demand at which both costs balance."""
         return self.cost_miss / (self.cost_miss + self.cost_idle)
+
+
+@lru_cache(maxsize=8)
+def typed(policy: Policy) -> Policy:
+    """Return the same numbers, each of its field's type: kernels are compiled for types."""
+    return Policy(
+        *(kind(n) for kind, n in zip(Policy.__annotations__.values(), policy, strict=True))
+    )

@@ -4,13 +4,17 @@ It reacts to more demand in the very tick that sees it, and to less only as the 
 nothing in or out of memory.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from services.scheduler.core import batches, first_fit
-from services.scheduler.core.contracts import RESIDENT, Bools, Floats, Ints, Observation
+from services.scheduler.core.capacity import Capacity
+from services.scheduler.core.contracts import RESIDENT, Bools, Floats, Ints, Seen
 from services.scheduler.core.demand import Demand
+from services.scheduler.core.first_fit import Members
+from services.scheduler.core.jit import kernel
 from services.scheduler.core.policy import Policy
 from services.scheduler.core.replicas import Replicas
 
@@ -22,111 +26,131 @@ class Shares(NamedTuple):
     wait_ms: Floats  # R
     serving_share: Floats  # R
     concurrency: Ints  # R: requests it may hold; 0: leave it training; -1: not in the table
-    latency_limit: Ints  # R: the largest batch that the objective allows
     needed: Ints  # M: replicas that the demand of now uses
     lacking_rps: Floats  # M: demand that the resident replicas cannot take
 
 
+@kernel
 def shares_of(
-    seen: Observation, demand: Demand, replicas: Replicas, memory_limit: Ints, policy: Policy
+    seen: Seen, demand: Demand, replicas: Replicas, capacity: Capacity, policy: Policy
 ) -> Shares:
     """Return how the resident replicas are used. Models without data keep what they have.
 
     The batch is sized for one replica, since the first one fills before the second wakes: for some
     times the largest demand of late, up to what memory and objective allow. A share is what the
     mean takes: requests that are here always go before training, so a burst needs no more of it.
-    A replica that the router may not use is left as it is. `memory_limit` is of each replica.
+    A replica that the router may not use is left as it is.
     """
-    resident = (replicas.stage == RESIDENT) & (replicas.model >= 0)
-    members = [np.flatnonzero(resident & (replicas.model == m)) for m in range(len(seen.models))]
-    objective_ms = np.append(seen.objective_ms, np.nan)[replicas.model]
-    known = np.append(demand.known, False)[replicas.model]
-    alpha, beta = replicas.alpha_ms, replicas.beta_ms
-    budget_ms = policy.batch_margin * objective_ms
-    answer_ms = np.append(seen.answer_ms, np.nan)[replicas.model]
-    latency_limit = batches.full_batch(alpha, beta, budget_ms, answer_ms)
-    limit = np.minimum(np.minimum(memory_limit, latency_limit), _batch_max(seen, replicas))
-
-    capacity = batches.capacity_rps(alpha, beta, limit)
-    held = resident & ~known & (replicas.concurrency != 0)
-    left = _left(seen, replicas, held, policy)
-    filled = first_fit.fill(demand.recent_rps, capacity, members, replicas.devices, left)
-    usual = first_fit.fill(demand.mean_rps, capacity, members, replicas.devices, left)
-
-    rate = policy.batch_headroom * np.append(demand.recent_rps, np.nan)[replicas.model]
-    need = batches.needed_for(alpha, beta, rate, policy.util_target)
-    batch = batches.settled(replicas.batch_size, need, limit)
-    # Without data, batches stay; a replica that never had one guesses that it is busy.
-    before = np.where(replicas.batch_size > 0, replicas.batch_size, limit)
-    batch = np.where(known, batch, np.minimum(before, limit))
-    # An LLM's engine and the router bound what runs by what is really there, so no mean does.
-    continuous = np.isfinite(answer_ms)
-    batch = np.where(continuous, np.minimum(memory_limit, _batch_max(seen, replicas)), batch)
-    meant_rps = (
-        batches.capacity_rps(alpha, beta, batch) * policy.util_target / policy.batch_headroom
-    )
-    wait = batches.wait_ms(
-        alpha, beta, batch, meant_rps, budget_ms, policy.wait_share * objective_ms
-    )
-    wait = np.where(continuous, 0.0, wait)
-    granted = np.zeros(len(replicas.names), np.bool_)
-    for m, those in enumerate(members):
-        granted[those] = _granted(m, those, demand, filled, replicas, policy)
-    share = _serving_shares(replicas, usual.used, known, granted, len(seen.devices), policy)
-    # One that may not be used any more still ends what it holds, in memory that there is.
-    ending = np.where(resident, np.minimum(replicas.batch_size, memory_limit), replicas.batch_size)
-    # One batch runs while the next one gathers.
-    concurrency = np.where(granted, 2 * batch, np.where(resident, 0, -1))
-    return Shares(
-        np.where(granted, batch, ending),
-        np.where(granted, wait, replicas.wait_ms),
-        np.where(granted, share, replicas.serving_share),
-        concurrency,
-        latency_limit,
-        filled.needed,
-        filled.lacking_rps,
-    )
+    count, models = len(replicas.model), len(seen.objective_ms)
+    limit, rate_rps = np.ones(count, np.int64), np.zeros(count)
+    usable = np.zeros(count, np.bool_)
+    for r in range(count):
+        m = replicas.model[r]
+        if m >= 0:
+            usable[r] = replicas.stage[r] == RESIDENT
+            limit[r] = min(capacity.full[r], seen.batch_max[m])
+            rate_rps[r] = batches.capacity_rps(capacity.alpha_ms[r], capacity.beta_ms[r], limit[r])
+    members = first_fit.members_of(replicas.model, usable, models)
+    left = _left(replicas, usable, demand, len(seen.memory_free), policy.util_target)
+    filled = first_fit.fill(demand.recent_rps, rate_rps, members, replicas.devices, left)
+    usual = first_fit.fill(demand.mean_rps, rate_rps, members, replicas.devices, left)
+    granted = _granted(members, demand, filled, replicas, policy.standby_grant)
+    batch, wait = replicas.batch_size.copy(), replicas.wait_ms.copy()
+    concurrency = np.full(count, -1)
+    for r in range(count):
+        if granted[r]:
+            batch[r] = _batch(r, limit[r], seen, demand, replicas, capacity, policy)
+            wait[r] = _wait_ms(r, batch[r], seen, replicas, capacity, policy)
+            concurrency[r] = 2 * batch[r]  # one batch runs while the next one gathers
+        elif usable[r]:
+            # One that may not be used any more still ends what it holds, in memory that there is.
+            batch[r] = min(batch[r], capacity.memory_limit[r])
+            concurrency[r] = 0
+    share = _serving_shares(replicas, usual.used, demand, granted, len(left), policy)
+    return Shares(batch, wait, share, concurrency, filled.needed, filled.lacking_rps)
 
 
-def _batch_max(seen: Observation, replicas: Replicas) -> Ints:
-    largest: Ints = np.append(seen.batch_max, 1)[replicas.model]
-    return largest
-
-
-def _left(seen: Observation, replicas: Replicas, held: Bools, policy: Policy) -> Floats:
+@kernel
+def _left(
+    replicas: Replicas, usable: Bools, demand: Demand, devices: int, util_target: float
+) -> Floats:
     """Return the compute of each device that may be used: models without data keep theirs."""
-    left = np.full(len(seen.devices) + 1, policy.util_target)
-    for r in np.flatnonzero(held):
-        left[replicas.devices[r]] -= replicas.serving_share[r] * policy.util_target
-    spare: Floats = np.maximum(left[:-1], 0.0)
-    return spare
+    left = np.full(devices, util_target)
+    for r in range(len(usable)):
+        if usable[r] and not demand.known[replicas.model[r]] and replicas.concurrency[r] != 0:
+            for d in replicas.devices[r]:
+                if d >= 0:
+                    left[d] -= replicas.serving_share[r] * util_target
+    return np.maximum(left, 0.0)
 
 
+@kernel
 def _granted(
-    m: int,
-    those: Ints,
-    demand: Demand,
-    filled: first_fit.Fill,
-    replicas: Replicas,
-    policy: Policy,
+    members: Members, demand: Demand, filled: first_fit.Fill, replicas: Replicas, standby: int
 ) -> Bools:
-    """Return which of a model's replicas the router may use: those needed, and some to wake."""
-    granted: Bools = np.arange(len(those)) < filled.needed[m] + policy.standby_grant
-    if not demand.known[m]:
-        # 0 stays 0; those not yet in the table (-1) may be used, as nobody knows the load.
-        granted = replicas.concurrency[those] != 0
-    elif filled.lacking_rps[m] > 0:
-        granted = np.ones(len(those), np.bool_)
+    """Return which replicas the router may use: of each model those needed, and some to wake."""
+    granted = np.zeros(len(replicas.model), np.bool_)
+    for m in range(len(filled.needed)):
+        used = filled.needed[m] + standby
+        for i in range(members.first[m], members.first[m + 1]):
+            r = members.row[i]
+            if not demand.known[m]:
+                # 0 stays 0; those not yet in the table (-1) may be used: nobody knows the load.
+                granted[r] = replicas.concurrency[r] != 0
+            else:
+                granted[r] = filled.lacking_rps[m] > 0 or i - members.first[m] < used
     return granted
 
 
-def _serving_shares(
+@kernel
+def _batch(
+    r: int,
+    limit: int,
+    seen: Seen,
+    demand: Demand,
     replicas: Replicas,
-    used: Floats,
-    known: Bools,
-    granted: Bools,
-    devices: int,
+    capacity: Capacity,
     policy: Policy,
+) -> int:
+    """Return the batch size of a replica that may be used."""
+    m, before = replicas.model[r], replicas.batch_size[r]
+    if math.isfinite(seen.answer_ms[m]):
+        # An LLM's engine and the router bound what runs by what is really there: no mean does.
+        return min(capacity.memory_limit[r], seen.batch_max[m])
+    if not demand.known[m]:
+        # Without data, batches stay; a replica that never had one guesses that it is busy.
+        return min(before, limit) if before > 0 else limit
+    rate_rps = policy.batch_headroom * demand.recent_rps[m]
+    alpha, beta = capacity.alpha_ms[r], capacity.beta_ms[r]
+    need = batches.needed_for(alpha, beta, rate_rps, policy.util_target)
+    return batches.settled(before, need, limit)
+
+
+@kernel
+def _wait_ms(
+    r: int, batch: int, seen: Seen, replicas: Replicas, capacity: Capacity, policy: Policy
+) -> float:
+    """Return how long such a replica waits for company, at the load that its batch is meant for."""
+    m, alpha, beta = replicas.model[r], capacity.alpha_ms[r], capacity.beta_ms[r]
+    if math.isfinite(seen.answer_ms[m]):
+        return 0.0
+    objective_ms = seen.objective_ms[m]
+    meant_rps = (
+        batches.capacity_rps(alpha, beta, batch) * policy.util_target / policy.batch_headroom
+    )
+    return batches.wait_ms(
+        alpha,
+        beta,
+        batch,
+        meant_rps,
+        policy.batch_margin * objective_ms,
+        policy.wait_share * objective_ms,
+    )
+
+
+@kernel
+def _serving_shares(
+    replicas: Replicas, used: Floats, demand: Demand, granted: Bools, devices: int, policy: Policy
 ) -> Floats:
     """Return the parts of their GPUs, at most 1 over any, that those granted get before training.
 
@@ -134,14 +158,27 @@ def _serving_shares(
     gets nothing, and so trains until the router wakes it. A share falls only by two steps or more.
     """
     step = policy.share_step
-    need = np.round(np.ceil(used / policy.util_target / step - 1e-9) * step, 6)
-    current = replicas.serving_share
-    keep = (used > 0) & (current >= need) & (current - need < 2 * step - 1e-9)
-    share = np.where(keep | ~known, current, np.minimum(need, 1.0))
-    left = [1.0] * devices + [1.0]
-    for r in np.flatnonzero(granted):
-        places = [d for d in replicas.devices[r].tolist() if d >= 0]
-        share[r] = max(0.0, round(min(share[r], *(left[d] for d in places)), 6))
-        for d in places:
-            left[d] -= share[r]
-    return share
+    left = np.ones(devices)
+    shares = replicas.serving_share.copy()
+    for r in range(len(shares)):
+        if not granted[r]:
+            continue
+        share = shares[r]
+        if demand.known[replicas.model[r]]:
+            need = _tidy(np.ceil(used[r] / policy.util_target / step - 1e-9) * step)
+            keep = used[r] > 0 and share >= need and share - need < 2 * step - 1e-9
+            share = share if keep else min(need, 1.0)
+        for d in replicas.devices[r]:
+            if d >= 0:
+                share = min(share, left[d])
+        shares[r] = max(0.0, _tidy(share))
+        for d in replicas.devices[r]:
+            if d >= 0:
+                left[d] -= shares[r]
+    return shares
+
+
+@kernel
+def _tidy(share: float) -> float:
+    """Return a share to six digits: steps of a tenth add up to 1, not to 0.9999999999999999."""
+    return float(np.rint(share * 1e6) / 1e6)

@@ -9,8 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from services.scheduler.core import first_fit
-from services.scheduler.core.contracts import Floats, Ints, Observation, State
+from services.scheduler.core.capacity import Capacity, nominal_rps
+from services.scheduler.core.contracts import DRAINING, Floats, Ints, Past, Seen
 from services.scheduler.core.demand import Demand
+from services.scheduler.core.jit import kernel
 from services.scheduler.core.policy import Policy
 from services.scheduler.core.replicas import Replicas
 
@@ -26,39 +28,47 @@ class Targets(NamedTuple):
     compute_left: Floats  # (devices,): beside what the loads take
 
 
+@kernel
 def targets_of(
-    state: State,
-    seen: Observation,
-    demand: Demand,
-    replicas: Replicas,
-    capacity_rps: Floats,
-    nominal_rps: Floats,
-    policy: Policy,
+    past: Past, seen: Seen, demand: Demand, replicas: Replicas, capacity: Capacity, policy: Policy
 ) -> Targets:
     """Return the target of every model.
 
-    `capacity_rps` is of each replica and `nominal_rps` of a new one of each model, both without the
-    utilisation target. A model whose forecast is stale or absent keeps its target, but never fewer
-    than `replicas_min`.
+    A model whose forecast is stale or absent keeps its target, but never fewer than `replicas_min`.
     """
-    members = [replicas.of(m) for m in range(len(seen.models))]
-    count = np.array([len(those) for those in members], np.int64)
-    current = np.where(state.target >= 0, state.target, count)
+    models = len(seen.gpus)
+    staying = replicas.stage != DRAINING
+    members = first_fit.members_of(replicas.model, staying, models)
     load_rps = np.fmax(demand.placed_rps, demand.foreseen_rps)
-    room = np.full(len(seen.devices), policy.util_target)
-    filled = first_fit.fill(load_rps, capacity_rps, members, replicas.devices, room)
-    added_rps = nominal_rps * policy.util_target
-    with np.errstate(divide="ignore", invalid="ignore"):
-        more = np.ceil(filled.lacking_rps / added_rps - 1e-9)
-    # Where no device suits the model, no number of replicas would help.
-    more = np.where((filled.lacking_rps > 0) & (added_rps > 0), more, 0.0)
-    more = np.minimum(more, seen.replicas_max).astype(np.int64)
-    wanted = np.where(filled.lacking_rps > 0, count + more, filled.needed)
-    wanted = np.where(demand.known, wanted, current)
-    bounded = np.clip(wanted, seen.replicas_min, seen.replicas_max)
-    low = demand.known & (bounded < current)
-    since = np.where(state.low_since_ms >= 0, state.low_since_ms, seen.now_ms)
-    held = low & (seen.now_ms - since < policy.shrink_hold_ms)
-    target = np.clip(np.where(held, current, bounded), seen.replicas_min, seen.replicas_max)
-    low_since_ms = np.where(low & held, since, -1)
+    whole = np.full(len(seen.memory_free), policy.util_target)
+    filled = first_fit.fill(load_rps, capacity.full_rps, members, replicas.devices, whole)
+    added_rps = nominal_rps(seen, policy) * policy.util_target
+    target, wanted, low_since_ms = (
+        np.empty(models, np.int64),
+        np.empty(models, np.int64),
+        np.full(models, -1),
+    )
+    for m in range(models):
+        count = members.first[m + 1] - members.first[m]
+        least, most = seen.replicas_min[m], seen.replicas_max[m]
+        current = past.target[m] if past.target[m] >= 0 else count
+        wanted[m] = filled.needed[m]
+        if not demand.known[m]:
+            wanted[m] = current
+        elif filled.lacking_rps[m] > 0:
+            wanted[m] = count + _more(filled.lacking_rps[m], added_rps[m], most)
+        target[m] = min(max(wanted[m], least), most)
+        if demand.known[m] and target[m] < current:
+            since_ms = past.low_since_ms[m] if past.low_since_ms[m] >= 0 else seen.now_ms
+            if seen.now_ms - since_ms < policy.shrink_hold_ms:
+                low_since_ms[m] = since_ms
+                target[m] = min(max(current, least), most)
     return Targets(target, wanted, low_since_ms, load_rps, added_rps, filled.left)
+
+
+@kernel
+def _more(lacking_rps: float, added_rps: float, most: int) -> int:
+    """Return how many replicas would carry what is lacking; where no device suits, none would."""
+    if added_rps <= 0:
+        return 0
+    return int(min(np.ceil(lacking_rps / added_rps - 1e-9), float(most)))
