@@ -124,3 +124,19 @@ def test_the_recent_quality_is_said_once_it_is_known(router: Callable, declared:
     assert not run[30][1].HasField("recent_wape")
     assert 0 < run[-1][1].recent_wape < 0.3
     assert 0.7 < run[-1][1].recent_coverage_p95 <= 1
+
+
+def test_a_rise_that_was_foreseen_is_no_error_and_widens_no_margin(
+    router: Callable, declared: Registry
+) -> None:
+    until_s = STEP_S + 50
+    *_, (_, told, state) = played(router, declared, announced(LIFT), until_s)
+    *_, (_, blind, surprised) = played(router, declared, announced(), until_s)
+
+    def wape(state: Partition) -> float:
+        account = partition.accounts(state, POLICY)["chat"]
+        return account.error_rps / account.actual_rps
+
+    assert wape(state) < 0.15 < wape(surprised)
+    assert partition.accounts(state, POLICY)["chat"].judged > STEP_S - 40, "the calm before is"
+    assert told.quantile_rps[-1] < 0.9 * blind.quantile_rps[-1]

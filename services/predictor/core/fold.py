@@ -34,6 +34,7 @@ MODEL = record(
         "queue": "f8",
         "in_flight": "f8",
         "lead_s": "f8",  # the lead time as a horizon, whole seconds
+        "unjudged": "i8",  # 1: a known lift begins about now, and what is published has it in
         **tokens.FIELDS,
         "latency": ("f8", (latency.SECONDS, LATENCY_BUCKETS)),
     }
@@ -76,7 +77,7 @@ def take_in(
             came = grown(before, now, at.arrivals)
             if gap and now[at.arrivals] < before[at.arrivals]:
                 came = math.nan
-            _arrive(arrivals[m], record[m], came, start_ms, end_ms, gap, model.lead_s)
+            _arrive(model, arrivals[m], record[m], came, start_ms, end_ms, gap)
     for column in range(len(now)):
         if not math.isnan(now[column]):
             before[column] = now[column]
@@ -161,7 +162,7 @@ def _count_ends(
 
 @kernel
 def _arrive(
-    arrivals: Row, record: Row, came: float, start_ms: int, end_ms: int, gap: bool, lead_s: float
+    model: Row, arrivals: Row, record: Row, came: float, start_ms: int, end_ms: int, gap: bool
 ) -> None:
     """Count arrivals into the seconds that the tick spans, evenly, closing those that are over.
 
@@ -181,7 +182,9 @@ def _arrive(
             if not gap:
                 # The fast estimate is still that of the tick before: a forecast sees no future.
                 outlook = rates.outlook(arrivals, 0.0)
-                residuals.close_second(record, arrivals, early_count, outlook, lead_s)
+                residuals.close_second(record, arrivals, early_count, outlook, model.lead_s)
+                if model.unjudged:
+                    residuals.unmark(record, arrivals)
     if gap:
         residuals.skip_gap(record)
     rates.see(arrivals, came, end_ms - start_ms)

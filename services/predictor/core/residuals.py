@@ -115,6 +115,13 @@ def close_second(state: Row, after: Row, early: float, now: Outlook, lead_s: flo
         state.bands[after.newest, i] = math.nan if unknown else quantiles[q]
 
 
+@kernel
+def unmark(state: Row, after: Row) -> None:
+    """Drop what was marked last: another forecast than this was published, so it is not judged."""
+    state.marks[after.newest] = math.nan
+    state.bands[after.newest] = math.nan
+
+
 @entry
 def skip_gap(state: Row) -> None:
     """Drop the open forecasts: what came in a gap is only known in sum."""

@@ -26,7 +26,7 @@ from services.predictor.core.announcements import NOTHING_ANNOUNCED, Announced
 from services.predictor.core.columns import Columns, Floats, carry_over, read_layout, refuse
 from services.predictor.core.jit import Table
 from services.predictor.core.registry import Registry, pairs_of, priors
-from services.predictor.core.triggers import Plan, advance, begins
+from services.predictor.core.triggers import Plan, advance, begins, is_near
 
 
 class Policy(NamedTuple):
@@ -194,6 +194,9 @@ def _advanced(source: Source, sight: Sight, policy: Policy) -> dict[str, Plan]:
         before, now = float(source.values[at]), float(sight.values[at])
         came = nan if at < 0 else now if now < before else now - before
         rate_rps = float(said[row[name], fold.NOW + 1]) if said is not None else nan
+        lead_s = float(source.models["lead_s"][row[name]])
+        near = is_near(plan, sight.at_ms, 1000 * (lead_s if lead_s > 10 else 10))  # NaN: 10
+        source.models["unjudged"][row[name]] = near
         plans[name] = advance(plan, sight.at_ms, rate_rps, came, sight.at_ms - source.at_ms)
     return plans
 

@@ -31,6 +31,7 @@ GAINS = 8  # observations of each kind; they begin as 1, so that one alone hardl
 GAIN_MAX = 3.0
 LEARN_MS = 300_000  # of a lift, what is judged: later, what would have come without is not known
 BEGIN_LATE_MS = 5000  # seen first when it ran for longer, what came before it is not known
+SETTLED_MS = 15_000  # a level takes 10 s to move onto a new one
 DISPERSION = 2.0  # of arrivals, as guessed for whether a lift stands out at all
 
 Outcome = Literal["taken", "repeated", "changed", "late", "crowded_out"]
@@ -161,6 +162,11 @@ def begins(lift: Lift, now_ms: int) -> bool:
     """Return whether a lift begins with a sample at `now_ms`: `advance` is to be told the rate."""
     since_ms = now_ms - lift.at_ms
     return isnan(lift.base_rps) and lift.known_ms == 0 and 0 <= since_ms <= BEGIN_LATE_MS
+
+
+def is_near(plan: Plan, now_ms: int, horizon_ms: float) -> bool:
+    """Return whether a lift begins within the horizon, or began too lately to be in the level."""
+    return any(-SETTLED_MS < lift.at_ms - now_ms < horizon_ms for lift in plan.lifts)
 
 
 def _watch(lift: Lift, now_ms: int, rate_rps: float, grown: float, elapsed_ms: int) -> Lift:
