@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.peers import NAMES
+from bench.peers import NAMES, SCALERS
 
 ROOT = Path(__file__).parents[2]
 FIELDS = {
-    *("scenario", "policy", "variant", "seed", "requests", "slo_attainment", "models"),
+    *("scenario", "policy", "variant", "seed", "judged_from_s", "judged_until_s"),
+    *("requests", "slo_attainment", "models"),
     *("latency_ms", "ttft_ms", "tpot_ms", "gpu_hours_serving", "gpu_hours_training"),
     *("gpu_hours_total", "standby_memory_share", "cost_usd", "goodput_per_gpu_hour"),
     *("goodput_per_usd", "gpu_busy_share", "useful_work_share", "training_steps", "moves"),
@@ -38,12 +39,22 @@ def test_every_policy_leaves_a_row_with_every_figure(out: Path) -> None:
     for row in rows:
         assert set(row) == FIELDS
         assert row["seed"] == 3
+        # Of 30 s, 6 are the warm-up, and 30 % of the rest is for tuning: for all alike.
+        assert (row["judged_from_s"], row["judged_until_s"]) == (13.2, 30)
         assert 0 <= row["slo_attainment"] <= 1
         split = row["gpu_hours_serving"] + row["gpu_hours_training"]
         assert split <= row["gpu_hours_total"] + 1e-6
         whole = sum(model["gpu_hours_serving"] for model in row["models"])
         assert whole == pytest.approx(row["gpu_hours_serving"], rel=0.02)
         assert sum(model["requests"] for model in row["models"]) == row["requests"]
+
+
+def test_every_peer_is_there_by_default_tuned_and_both_with_our_shares(out: Path) -> None:
+    rows = json.loads((out / "results.json").read_text())
+    for policy in SCALERS:
+        variants = {row["variant"] for row in rows if row["policy"] == policy}
+        assert variants >= {"default", "tuned", "default+shares", "tuned+shares"}
+    assert "What tuning chose" in (out / "report.md").read_text()
 
 
 def test_nobody_at_99_percent_is_below_the_oracle(out: Path) -> None:
@@ -91,6 +102,7 @@ def test_the_same_seed_gives_the_same_bytes_but_for_the_time_of_decisions(
     [
         (("--scenario", "none"), "no scenario 'none'; there are bursty, default,"),
         (("--policies", "hpa,magic"), "--policies: no policy 'magic'; there are static, hpa,"),
+        (("--variants", "tuned,best"), "--variants: no variant 'best'; there are default,"),
         (("--trace", "chat"), "--trace chat: expected MODEL=FILE"),
         (("--trace", "sound=x.csv"), "scenario tiny has no model 'sound', but chat, vision"),
         (("--trace", "chat=no.csv"), "no.csv: No such file or directory"),
@@ -115,3 +127,4 @@ def test_list_names_scenarios_and_policies() -> None:
     assert done.returncode == 0
     assert "very_bursty" in done.stdout
     assert "clairvoyant" in done.stdout
+    assert "tuned+shares" in done.stdout
