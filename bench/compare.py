@@ -9,7 +9,7 @@ from math import sqrt
 from typing import NamedTuple
 
 from bench.outcome import Row
-from bench.peers import CORES, SHARES
+from bench.peers import SHARES
 
 OURS = "ours"
 TARGET = 0.995  # the attainment at which charges are compared first
@@ -40,7 +40,7 @@ class Line(NamedTuple):
     @property
     def is_peer(self) -> bool:
         """Whether it is a policy of others: neither our core, nor the bound."""
-        return self.policy not in CORES and self.policy != "oracle"
+        return self.policy not in (OURS, "clairvoyant", "oracle")
 
     @property
     def is_shared(self) -> bool:

@@ -77,4 +77,4 @@ def shown(campaign: Campaign, *, shares: bool = False) -> list[tuple[Key, Series
 
 
 def _order(key: Key) -> tuple[int, str, str]:
-    return (("ours", "clairvoyant", "static").index(key[0]) if key[0] not in SCALERS else 3, *key)
+    return ({"ours": 0, "clairvoyant": 1, "static": 2}.get(key[0], 3), *key)

@@ -49,7 +49,8 @@ def summary(campaign: Campaign) -> Table:
     found = comparison(campaign)
     table = Table(title=f"{campaign.scenario.name}", title_justify="left", box=None)
     for place in SHOWN:
-        table.add_column(found.head[place], justify="left" if place < 2 else "right")
+        words = place < found.texts
+        table.add_column(found.head[place], justify="left" if words else "right", no_wrap=words)
     for place, (policy, cells) in enumerate(found.rows):
         table.add_row(
             *(cells[column] for column in SHOWN),

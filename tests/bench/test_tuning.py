@@ -8,7 +8,7 @@ import pytest
 from bench.full import full_replica
 from bench.load import load_of
 from bench.peers import SCALERS, Variant, make, variants_of
-from bench.policies.autoscaler import case_of
+from bench.policies.autoscaler import Case
 from bench.policies.policy import Setting
 from bench.run import Plan, run
 from bench.scenario import read_scenario
@@ -100,14 +100,22 @@ def test_a_tuned_peer_with_its_default_everywhere_is_the_default(plan: Plan) -> 
         assert rows[0][figure] == rows[1][figure]
 
 
-def test_each_model_gets_the_setting_that_was_chosen_for_it(plan: Plan) -> None:
-    settings = settings_of("hpa")
-    chosen = {"chat": settings[1], "vision": settings[2]}
+def test_each_model_gets_the_setting_that_was_chosen_for_it(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got = {}
+
+    class Noting:
+        scrape_every_ms = scrape_at_ms = delay_ms = decide_every_ms = 1000.0
+
+        def __init__(self, case: Case, setting: Any) -> None:
+            got[case.spec.name] = setting
+
+    monkeypatch.setattr("bench.peers.SCALERS", {"noting": Noting})
     setting = Setting(TINY, plan.full, load_of(TINY, 1), 1)
-    made: Any = make(Variant("hpa", "tuned", settings=tuple(chosen.items())), setting)
-    for spec in TINY.models:
-        by_hand = SCALERS["hpa"](case_of(spec, setting), chosen[spec.name])
-        assert vars(made._scalers[spec.name]) == vars(by_hand)
+    chosen = {"chat": Knob(0.5), "vision": Knob(0.6)}
+    make(Variant("noting", "tuned", settings=tuple(chosen.items())), setting)
+    assert got == chosen
 
 
 def test_the_variants_of_a_peer_begin_with_its_own() -> None:
