@@ -33,11 +33,13 @@ ROOMS: list[tuple[str, set[str]]] = [
     ("services/*/__main__.py", {"*"}),
     ("services/*/migrations/*.py", {"*"}),
     ("services/scheduler/core/*.py", CONTRACTS | {"numpy", f"{COMMON}.wire"}),
+    ("services/predictor/core/foresee/*.py", {"numpy", "numba"}),
     ("services/*/core/*.py", CONTRACTS | {"numpy"}),
     ("services/predictor/*.py", SHELL | {"faust", "mode"}),
     ("services/executor/*.py", SHELL | {"libs.fleet"}),
     ("services/*/*.py", SHELL),
     ("cli/*.py", {"*"}),
+    ("bench/accuracy/yardsticks.py", {"numpy", "statsforecast", "bench.accuracy"}),
     (
         "bench/*.py",
         CONTRACTS

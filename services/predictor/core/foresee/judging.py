@@ -1,0 +1,107 @@
+"""What is learned from a forecast whose time has come: whom to trust, and how far to be wrong.
+
+The experts of each target are mixed by weights that move with the gradient of the mixture's own
+loss, multiplicatively (Kivinen and Warmuth, 1997), a part of the weight being shared out anew at
+each step so that none is lost for good (Herbster and Warmuth, 1998). So the mixture learns to be
+better than the best of them, not only to find it.
+
+Each quantile lies an offset above the mixture, in scales (mean distances of what came). An offset
+moves up by p where what came lay above it and down by 1 - p where it lay below: in the long run
+a share p lies below, whatever the distribution and however it drifts (Gibbs and Candès, 2021).
+"""
+
+import math
+
+import numpy as np
+
+from services.predictor.core.foresee.arrays import (
+    BOUNDS,
+    EXCESS,
+    EXPERTS,
+    JUDGED,
+    POINT,
+    QUANTILES,
+    SCALE,
+    Floats,
+)
+from services.predictor.core.foresee.jit import kernel
+from services.predictor.core.foresee.roots import root, unroot
+
+RATE = 0.1  # of the weights, at a loss of one scale
+SHARED = 0.005
+SCALE_GAIN = 0.01
+MEDIAN_GAIN = 0.005  # slow: its wandering would be the forecast's own
+OFFSET_GAIN = 0.05
+# Before anything is known, the offsets of a normal distribution, in mean distances.
+NORMAL = np.array([0.0, 1.05, 1.61, 2.06, 2.92, 3.23])
+
+
+@kernel
+def judge(
+    learned: Floats, weights: Floats, entry: Floats, actual: float, form: int, upper: float
+) -> None:
+    """Learn from an open forecast, (PENDING,), and what came, in the series' own unit.
+
+    `learned` (LEARNED,) and `weights` (EXPERTS,) are those of its target.
+    """
+    z = root(actual, form)
+    learned[JUDGED] += 1
+    begin = 1.0 / learned[JUDGED]
+    error = z - entry[POINT]
+    learned[SCALE] += max(SCALE_GAIN, begin) * (abs(error) - learned[SCALE])
+    above = actual - unroot(entry[BOUNDS], form, upper)
+    learned[EXCESS] += max(SCALE_GAIN, begin) * (above - learned[EXCESS])
+    _offsets(learned, entry, z)
+    if learned[SCALE] > 0:
+        _weigh(weights, entry, error / learned[SCALE], learned[SCALE])
+
+
+@kernel
+def _offsets(learned: Floats, entry: Floats, z: float) -> None:
+    begin = 1.0 / (learned[JUDGED] + 5.0)
+    for q in range(len(QUANTILES)):
+        p = QUANTILES[q]
+        bound = entry[BOUNDS + q]
+        # What ties with its quantile lies on neither side of it.
+        above = p if z > bound else (p - 1.0 if z < bound else 0.0)
+        gain = max(MEDIAN_GAIN if q == 0 else OFFSET_GAIN, begin)
+        learned[q] += gain * above * (1.5 if q < 3 else 3.0)
+
+
+@kernel
+def _weigh(weights: Floats, entry: Floats, error: float, scale: float) -> None:
+    """Move weight to experts on the side of the mixture on which what came lay.
+
+    The loss is Huber's, of half a scale: its gradient is bounded, as an outlier's should be.
+    """
+    gradient = min(max(2.0 * error, -1.0), 1.0)
+    total, known = 0.0, 0
+    for e in range(EXPERTS):
+        if not math.isnan(entry[e]):
+            gain = gradient * (entry[e] - entry[POINT]) / scale
+            weights[e] *= math.exp(RATE * min(max(gain, -2.0), 2.0))
+            total += weights[e]
+            known += 1
+    for e in range(EXPERTS):
+        if not math.isnan(entry[e]):
+            weights[e] = (1 - SHARED) * weights[e] / total + SHARED / known
+
+
+@kernel
+def mix(weights: Floats, entry: Floats) -> float:
+    """Return the mixture of the experts that foretell anything, by weight."""
+    total, point = 0.0, 0.0
+    for e in range(EXPERTS):
+        if not math.isnan(entry[e]):
+            total += weights[e]
+            point += weights[e] * entry[e]
+    return point / total
+
+
+@kernel
+def bounds(learned: Floats, point: float, out: Floats) -> None:
+    """Write the quantiles around a mixture, on the root scale, into out (6,); they never fall."""
+    highest = -np.inf
+    for q in range(len(QUANTILES)):
+        highest = max(highest, point + learned[q] * learned[SCALE])
+        out[q] = highest
