@@ -28,6 +28,8 @@ BINS_S = (1.0, 10.0, 60.0)
 LONGEST_TRACE_MS = 31 * 86_400_000.0
 # A grid of more points than these is a file whose times are far apart by mistake.
 POINTS_MAX = 5_000_000
+# A column that tells a trace of requests.
+REQUESTS = {"ContextTokens", "arrival_s", "Request tokens"}
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -41,7 +43,7 @@ class Series(NamedTuple):
     upper: float
 
 
-class NotASeries(ContractError):
+class NotASeriesError(ContractError):
     """A table of another kind: passed over in a folder, told where it was named."""
 
 
@@ -62,7 +64,7 @@ def read_all(paths: Iterable[Path]) -> tuple[list[Series], list[str]]:
             if file.name.endswith(ENDINGS):
                 try:
                     found += read(file)
-                except NotASeries as error:
+                except NotASeriesError as error:
                     passed.append(str(error))
         if len(found) == before:
             raise ContractError(f"{path}: no series in it")
@@ -87,11 +89,9 @@ def read(path: Path) -> list[Series]:
             if [c.lower() for c in columns] == ["timestamp", "value"]:
                 time_s, values = _columns(text, path)
                 return [_on_grid(name, time_s, values, path)]
-            if not columns[0].startswith("{") and not {"ContextTokens", "arrival_s"} & set(columns):
-                if "Request tokens" not in columns:
-                    raise NotASeries(
-                        f"{path}:1: no series and no requests: {','.join(columns)[:80]}"
-                    )
+            requests = columns[0].startswith("{") or REQUESTS & set(columns)
+            if not requests:
+                raise NotASeriesError(f"{path}:1: no series, no requests: {','.join(columns)[:80]}")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise ContractError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     return _binned(name, read_trace(path, LONGEST_TRACE_MS).at_ms / 1000)
