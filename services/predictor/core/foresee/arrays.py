@@ -19,7 +19,8 @@ DEVIATION = 6  # from each season's table, of the last value and of a slow EWMA:
 SPREAD = 12  # mean distance of one value from the one before
 BASE = 13  # the level before a jump that may be a change point
 UPPER = 14  # what the series cannot exceed, in its own unit
-STATE = 15
+UNREST = 15  # how far off forecasts were of late, in their mean distances
+STATE = 16
 
 # Of `Bank.marks`.
 SEEN = 0  # values so far, missing ones not counted
@@ -28,6 +29,7 @@ RUN = 2  # steps since the jump; its sign is the jump's
 FORM = 3  # of the root scale, see `roots.py`
 MARKS = 4
 
+PARTS = 24  # of the first season, each with its own uncertainty
 GAINS = np.array([1.0, 0.5, 0.1, 0.01])
 QUANTILES = np.array([0.5, 0.8, 0.9, 0.95, 0.99, 0.995])
 TABLES = 3  # the short season, and two of the calendar
@@ -39,8 +41,7 @@ EXPERTS = TABLE_EXPERT + 2 * TABLES
 # Of `Bank.learned`, for each target: six offsets of the quantiles from the mixture, in scales, and
 SCALE = 6  # mean distance of what came from the mixture
 EXCESS = 7  # mean of what came above the median, in the series' own unit
-JUDGED = 8  # forecasts so far
-LEARNED = 9
+LEARNED = 8
 
 # Of `Bank.pending`, for each open forecast: what each expert foretold, and
 POINT = EXPERTS  # the mixture
@@ -69,6 +70,8 @@ class Bank(NamedTuple):
     short: Floats  # the season found in the window, (rows, window // 2); NaN: unknown
     # Phase-major: the rows of one phase lie side by side, as all are at the same phase.
     season: Floats  # the tables of the calendar one below the other, (phases, rows)
+    # How far off forecasts were in each part of the first season, in their mean distances:
+    swing: Floats  # (PARTS or 0, rows)
     calendar: Steps  # period, steps a phase, first phase of each, (2, 3); a period of 0: none
     kinds: Ints  # AT, MEAN or PEAK, (targets,)
     every: Ints  # steps between forecasts that are judged, at least, (1,)

@@ -20,14 +20,15 @@ import numpy.typing as npt
 
 from services.predictor.core.foresee import kernels
 from services.predictor.core.foresee.arrays import (
-    BASE,
     EXPERTS,
     FORM,
     LEARNED,
     MARKS,
+    PARTS,
     PENDING,
     QUANTILES,
     STATE,
+    UNREST,
     UPPER,
     Bank,
     Floats,
@@ -36,7 +37,7 @@ from services.predictor.core.foresee.judging import NORMAL
 from services.predictor.core.foresee.roots import PLAIN, ROOT
 
 # What lies with the phase first, and what all rows share.
-_PHASE_MAJOR = ("season",)
+_PHASE_MAJOR = ("season", "swing")
 _SHARED = ("calendar", "kinds", "every")
 
 
@@ -99,12 +100,13 @@ def make(
         window=np.full((rows, design.window), np.nan, np.float32),
         short=np.full((rows, design.window // 2), np.nan, np.float32),
         season=np.full((phases, rows), np.nan, np.float32),
+        swing=np.ones((PARTS if design.seasons else 0, rows), np.float32),
         calendar=calendar,
         kinds=np.array(design.targets, np.int32),
         every=np.array([design.every], np.int32),
     )
     bank.state[:, UPPER] = upper
-    bank.state[:, BASE] = np.nan
+    bank.state[:, UNREST] = 1.0
     bank.marks[:, FORM] = np.where(signed, PLAIN, ROOT)
     bank.learned[:, :, : len(QUANTILES)] = NORMAL
     return bank

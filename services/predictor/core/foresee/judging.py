@@ -7,7 +7,9 @@ better than the best of them, not only to find it.
 
 Each quantile lies an offset above the mixture, in scales (mean distances of what came). An offset
 moves up by p where what came lay above it and down by 1 - p where it lay below: in the long run
-a share p lies below, whatever the distribution and however it drifts (Gibbs and Candès, 2021).
+a share p lies below, whatever the distribution and however it drifts (Gibbs and Candès, 2021). The
+scale follows the unrest of the present and of the part of the season, so that bands are narrow at
+night and wide in a storm.
 """
 
 import math
@@ -18,11 +20,13 @@ from services.predictor.core.foresee.arrays import (
     BOUNDS,
     EXCESS,
     EXPERTS,
-    JUDGED,
+    PARTS,
     POINT,
     QUANTILES,
     SCALE,
+    UNREST,
     Floats,
+    Steps,
 )
 from services.predictor.core.foresee.jit import kernel
 from services.predictor.core.foresee.roots import root, unroot
@@ -32,33 +36,44 @@ SHARED = 0.005
 SCALE_GAIN = 0.01
 MEDIAN_GAIN = 0.005  # slow: its wandering would be the forecast's own
 OFFSET_GAIN = 0.05
+UNREST_GAIN = 0.1
+SWING_GAIN = 0.01
+FAR, CALM = 5.0, 0.1  # an error counts for at most, unrest for at least so many mean distances
 # Before anything is known, the offsets of a normal distribution, in mean distances.
 NORMAL = np.array([0.0, 1.05, 1.61, 2.06, 2.92, 3.23])
 
 
 @kernel
 def judge(
-    learned: Floats, weights: Floats, entry: Floats, actual: float, form: int, upper: float
-) -> None:
+    learned: Floats,
+    weights: Floats,
+    entry: Floats,
+    actual: float,
+    form: int,
+    upper: float,
+    judged: int,
+) -> float:
     """Learn from an open forecast, (PENDING,), and what came, in the series' own unit.
 
-    `learned` (LEARNED,) and `weights` (EXPERTS,) are those of its target.
+    `learned` (LEARNED,) and `weights` (EXPERTS,) are those of its target, which has been judged
+    `judged` times, this one included. Returns how far off it was, in mean distances.
     """
     z = root(actual, form)
-    learned[JUDGED] += 1
-    begin = 1.0 / learned[JUDGED]
+    begin = 1.0 / judged
     error = z - entry[POINT]
     learned[SCALE] += max(SCALE_GAIN, begin) * (abs(error) - learned[SCALE])
     above = actual - unroot(entry[BOUNDS], form, upper)
     learned[EXCESS] += max(SCALE_GAIN, begin) * (above - learned[EXCESS])
-    _offsets(learned, entry, z)
-    if learned[SCALE] > 0:
-        _weigh(weights, entry, error / learned[SCALE], learned[SCALE])
+    _offsets(learned, entry, z, judged)
+    if not learned[SCALE] > 0:
+        return 1.0
+    _weigh(weights, entry, error / learned[SCALE], learned[SCALE])
+    return min(abs(error) / learned[SCALE], FAR)
 
 
 @kernel
-def _offsets(learned: Floats, entry: Floats, z: float) -> None:
-    begin = 1.0 / (learned[JUDGED] + 5.0)
+def _offsets(learned: Floats, entry: Floats, z: float, judged: int) -> None:
+    begin = 1.0 / (judged + 5.0)
     for q in range(len(QUANTILES)):
         p = QUANTILES[q]
         bound = entry[BOUNDS + q]
@@ -88,6 +103,36 @@ def _weigh(weights: Floats, entry: Floats, error: float, scale: float) -> None:
 
 
 @kernel
+def learn_unrest(
+    state: Floats, swing: Floats, calendar: Steps, row: int, target: int, step: int, off: float
+) -> None:
+    """Learn how uncertain the present is, and this part of the season, from one error."""
+    if target == 0:
+        state[row, UNREST] += UNREST_GAIN * (off - state[row, UNREST])
+    if swing.shape[0] > 0:
+        part = part_of(calendar, step)
+        swing[part, row] += SWING_GAIN * (off - swing[part, row])
+
+
+@kernel
+def unrest(state: Floats, swing: Floats, calendar: Steps, row: int, step: int) -> float:
+    """Return by what to multiply a target's scale at `step`.
+
+    Roots, for of what was seen of late, and at this time of the season, not all will last.
+    """
+    lately = math.sqrt(math.sqrt(max(state[row, UNREST], CALM)))
+    if swing.shape[0] == 0:
+        return lately
+    return lately * math.sqrt(max(swing[part_of(calendar, step), row], CALM))
+
+
+@kernel
+def part_of(calendar: Steps, step: int) -> int:
+    """Return in which part of the first season a step lies."""
+    return step % calendar[0, 0] * PARTS // calendar[0, 0]
+
+
+@kernel
 def mix(weights: Floats, entry: Floats) -> float:
     """Return the mixture of the experts that foretell anything, by weight."""
     total, point = 0.0, 0.0
@@ -99,9 +144,9 @@ def mix(weights: Floats, entry: Floats) -> float:
 
 
 @kernel
-def bounds(learned: Floats, point: float, out: Floats) -> None:
+def bounds(learned: Floats, point: float, unrest: float, out: Floats) -> None:
     """Write the quantiles around a mixture, on the root scale, into out (6,); they never fall."""
     highest = -np.inf
     for q in range(len(QUANTILES)):
-        highest = max(highest, point + learned[q] * learned[SCALE])
+        highest = max(highest, point + learned[q] * learned[SCALE] * unrest)
         out[q] = highest

@@ -27,7 +27,7 @@ from services.predictor.core.foresee.arrays import (
 )
 from services.predictor.core.foresee.experts import foreseen, foretell, learn
 from services.predictor.core.foresee.jit import kernel
-from services.predictor.core.foresee.judging import bounds, judge, mix
+from services.predictor.core.foresee.judging import bounds, judge, learn_unrest, mix, unrest
 from services.predictor.core.foresee.periods import look_for_season
 from services.predictor.core.foresee.roots import PLAIN, root, unroot
 
@@ -49,6 +49,7 @@ def forecast(bank: Bank, step: int, first: int, mean: Floats, quantiles: Floats)
         bank.steps,
         bank.short,
         bank.season,
+        bank.swing,
         bank.calendar,
         bank.kinds,
         step,
@@ -71,6 +72,7 @@ def _update(
     window: Floats,
     short: Floats,
     season: Floats,
+    swing: Floats,
     calendar: Steps,
     kinds: Ints,
     every: Ints,
@@ -99,9 +101,18 @@ def _update(
                     reach = _reach(steps[row, target], kinds[target], recent.shape[1])
                     whole = kinds[target] == AT or entry[COUNT] == reach
                     if whole and not math.isnan(actual):
-                        judge(
-                            learned[row, target], weights[row, target], entry, actual, form, upper
+                        turns = _every(reach, every[0], due.shape[2])
+                        judged = max(1, (marks[row, SEEN] + 1 - reach) // turns)
+                        off = judge(
+                            learned[row, target],
+                            weights[row, target],
+                            entry,
+                            actual,
+                            form,
+                            upper,
+                            judged,
                         )
+                        learn_unrest(state, swing, calendar, row, target, step, off)
         z = np.nan
         if not math.isnan(value):
             z = root(value, form)
@@ -111,7 +122,7 @@ def _update(
         if marks[row, SEEN] > 0:
             _open(
                 state, marks, weights, learned, steps, due, pending,
-                short, season, calendar, kinds, every[0], recent.shape[1], row, step,
+                short, season, swing, calendar, kinds, every[0], recent.shape[1], row, step,
             )  # fmt: skip
     return refused
 
@@ -125,6 +136,7 @@ def _forecast(
     steps: Ints,
     short: Floats,
     season: Floats,
+    swing: Floats,
     calendar: Steps,
     kinds: Ints,
     step: int,
@@ -147,6 +159,7 @@ def _forecast(
                 row, target, period, step, horizon, kinds[target],
             )  # fmt: skip
             scale = learned[row, target, SCALE]
+            scale *= unrest(state, swing, calendar, row, step + horizon)
             highest = -np.inf
             for q in range(len(QUANTILES)):
                 highest = max(highest, point + learned[row, target, q] * scale)
@@ -197,6 +210,7 @@ def _open(
     pending: Floats,
     short: Floats,
     season: Floats,
+    swing: Floats,
     calendar: Steps,
     kinds: Ints,
     every: int,
@@ -212,7 +226,7 @@ def _open(
             continue
         reach = _reach(horizon, kind, peak_steps)
         # By row, so that not all have their turn at once.
-        if (step + row) % max(every, (reach + slots - 1) // slots) != 0:
+        if (step + row) % _every(reach, every, slots) != 0:
             continue
         for slot in range(slots):
             if due[row, target, slot] <= step:
@@ -221,7 +235,8 @@ def _open(
                 period = marks[row, PERIOD]
                 foretell(state, short, season, calendar, row, period, step, horizon, kind, entry)
                 entry[POINT] = mix(weights[row, target], entry)
-                bounds(learned[row, target], entry[POINT], entry[BOUNDS:SUM])
+                wide = unrest(state, swing, calendar, row, step + horizon)
+                bounds(learned[row, target], entry[POINT], wide, entry[BOUNDS:SUM])
                 entry[SUM] = -np.inf if kind == PEAK else 0.0
                 entry[COUNT] = 0.0
                 break
@@ -231,3 +246,9 @@ def _open(
 def _reach(horizon: int, kind: int, peak_steps: int) -> int:
     """Return after how many steps a target is known: a peak needs one whole mean."""
     return max(horizon, peak_steps) if kind == PEAK else horizon
+
+
+@kernel
+def _every(reach: int, every: int, slots: int) -> int:
+    """Return how many steps apart forecasts are opened, so that there is a slot for each."""
+    return max(every, (reach + slots - 1) // slots)
