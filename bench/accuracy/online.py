@@ -63,12 +63,12 @@ def ours(series: Series, horizons: Sequence[int]) -> Made:
         for _ in range(points)
     ]
     rows = series.values[:, None].copy()
-    update(bank, rows[0], 0)  # compiled before the clock runs
-    forecast(bank, 0, out=out[0])
+    update(bank, rows[0], 1)  # compiled before the clock runs
+    forecast(bank, 1, out=out[0])
     began = time.perf_counter()
-    for step in range(1, points):
-        update(bank, rows[step], step)
-        forecast(bank, step, out=out[step])
+    for place in range(1, points):
+        update(bank, rows[place], place + 1)
+        forecast(bank, place + 1, out=out[place])
     spent_s = time.perf_counter() - began
     quantiles = np.array([made.quantiles[0] for made in out], np.float64)
     us = spent_s / (points - 1) / len(horizons) * 1e6

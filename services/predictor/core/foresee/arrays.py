@@ -63,7 +63,9 @@ class Bank(NamedTuple):
     weights: Floats  # of the experts, (rows, targets, EXPERTS)
     learned: Floats  # (rows, targets, LEARNED)
     steps: Ints  # the horizon of each target, (rows, targets); 0: not asked
-    due: Steps  # when each open forecast is judged, (rows, targets, slots); -1: none
+    # When each open forecast is judged, (rows, targets, slots); negative: when the next is opened;
+    # 0: not yet said.
+    due: Steps
     pending: Floats  # (rows, targets, slots, PENDING)
     recent: Floats  # in the series' unit, (rows, peak_steps); by step modulo that, NaN: missing
     window: Floats  # on the root scale, (rows, window), likewise

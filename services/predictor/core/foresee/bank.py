@@ -5,8 +5,8 @@
     refused = update(bank, values, step)                 # (rows,), NaN: missing
     foreseen = forecast(bank, step)                      # median and more: foreseen.quantiles
 
-`step` counts the grain since any fixed moment, the same for all rows of a call; seasons of the
-calendar take their phase from it. A call may cover a run of rows (`first`), so that sources with
+`step`, above 0, counts the grain since any fixed moment, the same for all rows of a call; seasons
+of the calendar take their phase from it. A call may cover a run of rows (`first`), so that sources with
 times of their own share a bank. Steps that never came are left out, or given as NaN.
 
 All state is in plain arrays: the same calls on the same arrays give the same bytes. `take` keeps,
@@ -94,7 +94,7 @@ def make(
         weights=np.full((rows, targets, EXPERTS), 1 / EXPERTS, np.float32),
         learned=np.zeros((rows, targets, LEARNED), np.float32),
         steps=np.ones((rows, targets), np.int32),
-        due=np.full((rows, targets, design.slots), -1, np.int64),
+        due=np.zeros((rows, targets, design.slots), np.int64),
         pending=np.zeros((rows, targets, design.slots, PENDING), np.float32),
         recent=np.full((rows, design.peak_steps), np.nan, np.float32),
         window=np.full((rows, design.window), np.nan, np.float32),
@@ -119,7 +119,7 @@ def set_horizons(bank: Bank, steps: npt.ArrayLike, first: int = 0) -> None:
     """
     steps = np.asarray(steps, np.int32)
     rows = slice(first, first + len(steps))
-    bank.due[rows][bank.steps[rows] != steps] = -1
+    bank.due[rows][bank.steps[rows] != steps] = 0
     bank.steps[rows] = steps
 
 
@@ -128,6 +128,7 @@ def update(bank: Bank, values: npt.NDArray[np.float64], step: int, first: int = 
 
     NaN: missing. Refused, and taken for missing: infinities, and what its row cannot be.
     """
+    assert step > 0
     return int(kernels.update(bank, values, step, first))
 
 

@@ -48,7 +48,20 @@ MEAN_REACH = np.concatenate(([0.0], np.cumsum(REACH[1:]) / np.arange(1, 257)))
 
 
 @kernel
-def learn(
+def learn(state: Floats, marks: Ints, row: int, z: float) -> None:
+    """Fold one value on the root scale into the levels, Holt and the spread of a row."""
+    marks[row, SEEN] += 1
+    n = marks[row, SEEN]
+    if n == 1:
+        for a in range(len(GAINS)):
+            state[row, LEVELS + a] = z
+        state[row, HOLT] = z
+    else:
+        _levels(state, marks, row, z, n)
+
+
+@kernel
+def learn_seasons(
     state: Floats,
     marks: Ints,
     short: Floats,
@@ -58,15 +71,8 @@ def learn(
     step: int,
     z: float,
 ) -> None:
-    """Fold one value on the root scale into all experts of a row."""
-    marks[row, SEEN] += 1
+    """Fold the value that `learn` has folded in into the tables of the row."""
     n = marks[row, SEEN]
-    if n == 1:
-        for a in range(len(GAINS)):
-            state[row, LEVELS + a] = z
-        state[row, HOLT] = z
-    else:
-        _levels(state, marks, row, z, n)
     period = marks[row, PERIOD]
     if period > 0:
         now = step % period
@@ -139,7 +145,7 @@ def _watch(state: Floats, marks: Ints, row: int, z: float) -> None:
 
 
 @kernel
-def foreseen(
+def seasonal(
     state: Floats,
     weights: Floats,
     short: Floats,
@@ -151,18 +157,9 @@ def foreseen(
     step: int,
     horizon: int,
     kind: int,
-) -> float:
-    """Return the mixture, by weight, of what `foretell` writes, without writing it."""
+) -> tuple[float, float]:
+    """Return the weighted sum of what the seasonal experts foretell, and of their weights."""
     point, total = 0.0, 0.0
-    for a in range(len(GAINS)):
-        weight = weights[row, target, a]
-        total += weight
-        point += weight * state[row, LEVELS + a]
-    far = min(horizon, len(REACH) - 1)
-    reach = REACH[far] if kind == AT else MEAN_REACH[far]
-    weight = weights[row, target, HOLT_EXPERT]
-    total += weight
-    point += weight * (state[row, HOLT] + reach * state[row, HOLT + 1])
     for table in range(TABLES):
         if (period if table == 0 else calendar[table - 1, 0]) > 0:
             found = ahead(short, season, calendar, row, table, period, step, horizon, kind)
@@ -173,7 +170,14 @@ def foreseen(
                 point += (last + slow) * found
                 point += last * state[row, DEVIATION + 2 * table]
                 point += slow * state[row, DEVIATION + 2 * table + 1]
-    return point / total
+    return point, total
+
+
+@kernel
+def reach(horizon: int, kind: int) -> float:
+    """Return how many of its trends a series moves by the horizon, or on average up to it."""
+    far = min(horizon, len(REACH) - 1)
+    return REACH[far] if kind == AT else MEAN_REACH[far]
 
 
 @kernel
@@ -195,9 +199,7 @@ def foretell(
     """
     for a in range(len(GAINS)):
         out[a] = state[row, LEVELS + a]
-    far = min(horizon, len(REACH) - 1)
-    reach = REACH[far] if kind == AT else MEAN_REACH[far]
-    out[HOLT_EXPERT] = state[row, HOLT] + reach * state[row, HOLT + 1]
+    out[HOLT_EXPERT] = state[row, HOLT] + reach(horizon, kind) * state[row, HOLT + 1]
     for table in range(TABLES):
         found = np.nan
         if (period if table == 0 else calendar[table - 1, 0]) > 0:

@@ -115,15 +115,20 @@ def learn_unrest(
 
 
 @kernel
-def unrest(state: Floats, swing: Floats, calendar: Steps, row: int, step: int) -> float:
-    """Return by what to multiply a target's scale at `step`.
+def unrest(state: Floats, row: int) -> float:
+    """Return by what to multiply the scales of a row for what was seen of late: not all will last.
 
-    Roots, for of what was seen of late, and at this time of the season, not all will last.
+    So it is a root, as is that for the part of the season.
     """
-    lately = math.sqrt(math.sqrt(max(state[row, UNREST], CALM)))
+    return math.sqrt(math.sqrt(max(state[row, UNREST], CALM)))
+
+
+@kernel
+def seasonal_unrest(swing: Floats, calendar: Steps, row: int, step: int) -> float:
+    """Return the same for the part of the first season in which `step` lies; 1 without one."""
     if swing.shape[0] == 0:
-        return lately
-    return lately * math.sqrt(max(swing[part_of(calendar, step), row], CALM))
+        return 1.0
+    return math.sqrt(max(swing[part_of(calendar, step), row], CALM))
 
 
 @kernel
