@@ -6,8 +6,8 @@
     foreseen = forecast(bank, step)                      # median and more: foreseen.quantiles
 
 `step`, above 0, counts the grain since any fixed moment, the same for all rows of a call; seasons
-of the calendar take their phase from it. A call may cover a run of rows (`first`), so that sources with
-times of their own share a bank. Steps that never came are left out, or given as NaN.
+of the calendar take their phase from it. A call may cover a run of rows (`first`), so that sources
+with times of their own share a bank. Steps that never came are left out, or given as NaN.
 
 All state is in plain arrays: the same calls on the same arrays give the same bytes. `take` keeps,
 drops and reorders rows, `join` adds them. Nothing here reads a clock or grows.
