@@ -50,7 +50,7 @@ def plan(past: Past, seen: Seen, replicas: Replicas, digests: Digests, policy: P
     targets = targets_of(past, seen, demand, replicas, capacity, policy)
     coming = placement.loads(targets, digests, seen, replicas, capacity, policy.moves_max, policy)
     leaving = placement.drains(
-        targets.target, coming.crowded.any(), seen, demand, replicas, capacity, policy
+        targets.target, bool(coming.crowded.any()), seen, demand, replicas, capacity, policy
     )[: policy.moves_max - len(coming.model)]
     return Plan(targets, leaving, coming)
 
