@@ -1,10 +1,10 @@
-"""Arrivals of each model: how fast now, and how fast on average over a horizon to come.
+"""Arrivals of each model, counted by the second, and how fast they come now.
 
-Two estimators, with one job each. A slow one, damped Holt over whole seconds (Gardner and McKenzie,
-1985), says where the load stands and tends. A fast one, an EWMA over about one sample, is far too
-noisy to be the rate, but sees a burst at once: it counts only where the slow one could hardly have
-brought it about by chance. One record a model; NaN says not known. How wrong these forecasts turn
-out to be is the business of `residuals.py`.
+The methods of `methods.py` say where the load stands and tends, from whole seconds. A fast
+estimate, an EWMA over about one sample, is far too noisy to be the rate, but sees a burst at once:
+it counts only where what they foretell could hardly have brought it about by chance. One record a
+model; NaN says not known. How wrong these forecasts turn out to be is the business of
+`residuals.py`.
 """
 
 import math
@@ -16,18 +16,14 @@ from services.predictor.core.jit import Row, Table, entry, kernel, record
 
 WINDOW_S = 300  # seconds kept of each model
 
-LEVEL_GAIN = 0.05  # per second, once the mean of all seconds would move less
-BREAK_S = 10  # seconds whose mean, where the level cannot explain it, is the new level
-TREND_GAIN = 0.02
-TREND_DAMPING = 0.9  # per second: a trend adds at most nine times itself, however far one looks
 FAST_MS = 100.0  # a tenfold burst shows as 6.7 times in the first sample, 8.8 in the second
 # An EWMA with the gain a of one sample has the variance of a mean over (2 - a) / a samples.
 _FAST_GAIN = 1 - math.exp(-1.0)
 FAST_WINDOW_S = FAST_MS / 1000 * (2 - _FAST_GAIN) / _FAST_GAIN
 SURPRISE = 3.0  # standard deviations: once in 700 samples by chance, were they normal
 EXCESS_FADES_S = 1.0  # what one sample shows seldom lasts; what lasts, the level learns
-# An EWMA with the gain a is worth the mean of so many seconds.
-LEVEL_WORTH_S = (2 - LEVEL_GAIN) / LEVEL_GAIN
+LEVEL_WORTH_S = 39.0  # a level is as certain as the mean of so many seconds, or of all there are
+SECOND_POINT = 1  # of the points, the one that stands for the rate now
 
 DISPERSION_GUESS = 2.0  # burstier than Poisson: taken for true before it is measured,
 DISPERSION_GUESS_S = 10.0  # and worth so many seconds afterwards
@@ -37,23 +33,26 @@ EARLY_MS = 200  # the part of a second in which the shortest horizon is checked
 ARRIVALS = record(
     {
         "fast_rps": "f8",
-        "level_rps": "f8",  # at the end of the last whole second
-        "trend_rps": "f8",  # its growth, per second
         "partial": "f8",  # arrivals so far in the second that runs
         "early": "f8",  # of these, in its first 200 ms
         "dispersion": "f8",  # variance / mean of counts, drawn towards the guess
         "counts": ("f8", WINDOW_S),  # of whole seconds, a ring
         "newest": "i8",  # place of the newest in it
         "known": "i8",  # how many of them are known
+        "begun": "i8",  # 1: an arrival has come
     }
 )
+
+
+# What the methods foretell at each kept horizon: no array, of which each look costs a count.
+Points = tuple[float, float, float, float, float, float]
 
 
 class Outlook(NamedTuple):
     """What a forecast of any horizon is made of."""
 
-    level_rps: float
-    trend_rps: float
+    points: Points
+    level_rps: float  # of now
     excess_rps: float  # of a burst, above the level
     dispersion: float  # never NaN: the guess where it is not known
     worth_s: float  # the level is as certain as the mean of so many seconds
@@ -62,7 +61,7 @@ class Outlook(NamedTuple):
 def nothing_seen(models: int) -> Table:
     """Return the state of models never seen."""
     state = np.zeros(models, ARRIVALS)
-    for field in ("fast_rps", "level_rps", "trend_rps", "partial", "early", "dispersion", "counts"):
+    for field in ("fast_rps", "partial", "early", "dispersion", "counts"):
         state[field] = np.nan
     return state
 
@@ -86,48 +85,27 @@ def add(state: Row, arrivals: float, early: float) -> None:
 
 @entry
 def close_second(state: Row) -> None:
-    """End the second that runs: its count moves level, trend and dispersion, and a new one begins.
+    """End the second that runs: its count moves the dispersion, and a new one begins.
 
-    A second that is not wholly known moves nothing, nor does one before the first arrival. This is
-    Holt's step, but that the level begins as the mean of all seconds, and moves onto the mean of
-    the last 10 s where it could hardly have brought that about by chance.
+    A second that is not wholly known counts as NaN, and so does one before the first arrival.
     """
-    level, trend, gain = state.level_rps, state.trend_rps, _gain(state)
-    first = math.isnan(level)
-    count = math.nan if first and state.partial == 0 else state.partial
+    count = math.nan if state.begun == 0 and state.partial == 0 else state.partial
+    state.begun |= int(not math.isnan(count))
     state.newest = (state.newest + 1) % WINDOW_S
     state.known += int(not math.isnan(count)) - int(not math.isnan(state.counts[state.newest]))
     state.counts[state.newest] = count
     state.partial = state.early = 0.0
-    if first and not math.isnan(count):
-        state.level_rps, state.trend_rps = count, 0.0
-    elif not math.isnan(count):
-        predicted = level + TREND_DAMPING * trend
-        new = max(predicted + gain * (count - predicted), 0.0)
-        recent = _mean_of_last(state, BREAK_S)
-        # One arrival more keeps the variance above zero where none has come.
-        per_s = _or_guess(state.dispersion) * (max(predicted, 0.0) + 1 / BREAK_S)
-        spread = math.sqrt(per_s * (1 / BREAK_S + 1 / LEVEL_WORTH_S))
-        if abs(recent - predicted) > SURPRISE * spread:  # never where a second is not known
-            new = recent
-        state.level_rps = new
-        state.trend_rps = TREND_GAIN * (new - level) + (1 - TREND_GAIN) * TREND_DAMPING * trend
     state.dispersion = _dispersion(state)
 
 
 @entry
-def outlook(state: Row, part_of_second: float) -> Outlook:
-    """Return what can be foreseen when `part_of_second`, in [0, 1), of the running one is over.
+def outlook(state: Row, points: Points) -> Outlook:
+    """Return what can be foreseen now, from what the methods foretell.
 
-    The running second moves the level by its part, so that at its end this is Holt's own step.
+    Until a first second is over, the fast estimate is all there is.
     """
-    level_rps = state.level_rps + TREND_DAMPING * state.trend_rps * part_of_second
-    gain = _gain(state)
-    moved = level_rps * (1 - gain * part_of_second) + gain * state.partial
-    level_rps = level_rps if math.isnan(moved) else moved
-    # Until a first second is over, the fast estimate is all there is.
-    level_rps = state.fast_rps if math.isnan(level_rps) else max(level_rps, 0.0)
-    trend_rps = 0.0 if math.isnan(state.trend_rps) else state.trend_rps
+    level_rps = points[SECOND_POINT]
+    level_rps = state.fast_rps if math.isnan(level_rps) else level_rps
     # Held against Poisson, not against the dispersion measured, which a burst itself drives up: it
     # would hide its own second half. One arrival more in the variance, since counts are skewed at
     # low rates: two arrivals in one sample at 1 request/s are no burst.
@@ -135,31 +113,23 @@ def outlook(state: Row, part_of_second: float) -> Outlook:
     surprising = state.fast_rps > level_rps + SURPRISE * math.sqrt(variance)
     excess_rps = state.fast_rps - level_rps if surprising else 0.0
     worth_s = min(max(float(state.known), 1.0), LEVEL_WORTH_S)
-    return Outlook(level_rps, trend_rps, excess_rps, _or_guess(state.dispersion), worth_s)
+    return Outlook(points, level_rps, excess_rps, or_guess(state.dispersion), worth_s)
 
 
 @entry
-def mean_rps(seen: Outlook, horizon_s: float) -> float:
-    """Return the rate expected on average over the next `horizon_s`; never negative.
+def mean_rps(seen: Outlook, horizon: int, horizon_s: float) -> float:
+    """Return the rate expected on average over a kept horizon; never negative.
 
-    The trend's part is the mean over (0, h] of the damped sum phi + phi^2 + .. + phi^t, in closed
-    form, and the burst's the mean of exp(-t / EXCESS_FADES_S).
+    A burst fades: its part is the mean of exp(-t / EXCESS_FADES_S).
     """
-    phi = TREND_DAMPING
-    trend_s = phi / (1 - phi) * (1 - (1 - phi**horizon_s) / (-horizon_s * math.log(phi)))
+    point = seen.points[horizon]
     fading = EXCESS_FADES_S * (1 - math.exp(-horizon_s / EXCESS_FADES_S)) / horizon_s
-    foreseen = seen.level_rps + seen.trend_rps * trend_s + seen.excess_rps * fading
-    return 0.0 if foreseen < 0 else foreseen  # NaN stays
+    return (seen.level_rps if math.isnan(point) else point) + seen.excess_rps * fading
 
 
 @kernel
-def _gain(state: Row) -> float:
-    """Return the part of the next second's error that the level learns."""
-    return max(LEVEL_GAIN, 1 / (state.known + 1))
-
-
-@kernel
-def _mean_of_last(state: Row, seconds: int) -> float:
+def mean_of_last(state: Row, seconds: int) -> float:
+    """Return the rate of the last `seconds`; NaN where one of them is not known."""
     total = 0.0
     for back in range(seconds):
         total += state.counts[state.newest - back]  # below 0 the ring goes on at its end
@@ -167,7 +137,8 @@ def _mean_of_last(state: Row, seconds: int) -> float:
 
 
 @kernel
-def _or_guess(dispersion: float) -> float:
+def or_guess(dispersion: float) -> float:
+    """Return a dispersion; the guess where it is not known."""
     return DISPERSION_GUESS if math.isnan(dispersion) else dispersion
 
 

@@ -14,6 +14,7 @@ from services.predictor.core import (
     latency,
     laws,
     load_times,
+    methods,
     node_scores,
     profiles,
     quality,
@@ -22,8 +23,9 @@ from services.predictor.core import (
 )
 from services.predictor.core.arrivals import EARLY_MS, WINDOW_S
 from services.predictor.core.columns import Floats, Ints, first_bad, grown, value
+from services.predictor.core.horizons import LEAD_S_MAX
 from services.predictor.core.jit import Row, Table, entry, kernel, record
-from services.predictor.core.residuals import LEAD_S_MAX, QUANTILES
+from services.predictor.core.residuals import QUANTILES
 
 # The lead time as a horizon moves in steps, so that its record of errors stays one record.
 LEAD_STEP_S = 5
@@ -51,8 +53,8 @@ SAID = MEANS + 2 * BAND
 @entry
 def take_in(
     at_model: Table, at_pair: Table, at_node: Table, known: Ints, before: Floats, now: Floats,
-    priors: Table, models: Table, arrivals: Table, record: Table, sums: Table, shares: Table,
-    days: Table, start_ms: int, end_ms: int, held_until_ms: int, decision_ms: float,
+    priors: Table, models: Table, arrivals: Table, learned: Table, record: Table, sums: Table,
+    shares: Table, days: Table, start_ms: int, end_ms: int, held_until_ms: int, decision_ms: float,
 ) -> int:  # fmt: skip
     """Take in the values of a tick, `now`; the first of a source, from 0, says where they stand.
 
@@ -77,7 +79,7 @@ def take_in(
             came = grown(before, now, at.arrivals)
             if gap and now[at.arrivals] < before[at.arrivals]:
                 came = math.nan
-            _arrive(model, arrivals[m], record[m], came, start_ms, end_ms, gap)
+            _arrive(model, arrivals[m], learned[m], record[m], came, start_ms, end_ms, gap)
     for column in range(len(now)):
         if not math.isnan(now[column]):
             before[column] = now[column]
@@ -86,7 +88,7 @@ def take_in(
 
 @entry
 def foresee(
-    models: Table, arrivals: Table, record: Table, sums: Table, priors: Table, at_ms: int,
+    models: Table, arrivals: Table, learned: Table, record: Table, sums: Table, priors: Table,
     decision_ms: float,
 ) -> tuple[Floats, Floats]:  # fmt: skip
     """Return what there is to say of models, (models, SAID), and of pairs, (pairs, 4).
@@ -97,7 +99,7 @@ def foresee(
     said = np.empty((len(models), SAID))
     for m in range(len(models)):
         model, row = models[m], said[m]
-        now = rates.outlook(arrivals[m], at_ms % 1000 / 1000)
+        now = rates.outlook(arrivals[m], methods.points(learned[m]))
         row[0] = now.level_rps + now.excess_rps
         row[1] = arrivals[m].dispersion
         row[2], row[3] = model.queue, model.in_flight
@@ -162,8 +164,9 @@ def _count_ends(
 
 @kernel
 def _arrive(
-    model: Row, arrivals: Row, record: Row, came: float, start_ms: int, end_ms: int, gap: bool
-) -> None:
+    model: Row, arrivals: Row, learned: Row, record: Row, came: float, start_ms: int, end_ms: int,
+    gap: bool,
+) -> None:  # fmt: skip
     """Count arrivals into the seconds that the tick spans, evenly, closing those that are over.
 
     No forecast is judged by what came in a gap, nor any that was made in one. Where a counter was
@@ -179,13 +182,17 @@ def _arrive(
         if second < end_ms // 1000:
             early_count = arrivals.early
             rates.close_second(arrivals)
+            if gap:
+                methods.skip_gap(learned)
+            methods.close_second(learned, arrivals, second, model.lead_s)
             if not gap:
                 # The fast estimate is still that of the tick before: a forecast sees no future.
-                outlook = rates.outlook(arrivals, 0.0)
+                outlook = rates.outlook(arrivals, methods.points(learned))
                 residuals.close_second(record, arrivals, early_count, outlook, model.lead_s)
                 if model.unjudged:
                     residuals.unmark(record, arrivals)
     if gap:
+        methods.skip_gap(learned)
         residuals.skip_gap(record)
     rates.see(arrivals, came, end_ms - start_ms)
 

@@ -16,6 +16,19 @@ import numpy as np
 from services.predictor.core import quality
 from services.predictor.core.arrivals import WINDOW_S, Outlook, mean_rps
 from services.predictor.core.columns import Floats
+from services.predictor.core.horizons import (
+    FIVE,
+    FIXED_S,
+    HORIZONS,
+    LEAD,
+    PEAK,
+    PEAK_S,
+    SECOND,
+    TEN,
+    TICK,
+    horizon_s,
+    width_s,
+)
 from services.predictor.core.jit import Row, Table, entry, kernel, record
 
 QUANTILES = np.array((0.5, 0.8, 0.9, 0.95, 0.99, 0.995))
@@ -23,7 +36,6 @@ QUANTILES = np.array((0.5, 0.8, 0.9, 0.95, 0.99, 0.995))
 BAND = (0.5, 0.95, 0.99)
 _BAND_AT = np.searchsorted(QUANTILES, BAND)
 _P95 = BAND.index(0.95)
-PEAK_S = 10
 # Of the largest of as many standard normal variables as a lead time of s seconds has disjoint
 # windows of 10 s, (s, quantiles): all k are below x with chance F(x)^k. One window at least.
 NORMAL = np.array(
@@ -34,20 +46,15 @@ NORMAL = np.array(
 )
 CAUTION = 1.4  # a load wanders too: as much variance again as its seconds show
 
-# Horizons whose record is kept. PEAK is the largest 10 s mean within the lead time.
-TICK, SECOND, FIVE, TEN, LEAD, PEAK = range(6)
-HORIZONS = 6
-FIXED_S = np.array((0.2, 1.0, 5.0, 10.0))
 KEPT = 60  # residuals of each, one a second: what a burst adds is forgotten a minute later
 # So many would count alone. Windows of h seconds that end a second apart overlap: h of them hold
 # about as much as one.
 ENOUGH, ENOUGH_WINDOWS = 60, 10
-LEAD_S_MAX = WINDOW_S - 5
 
 RESIDUALS = record(
     {
-        # What was foreseen at the end of each second: the outlook, and the band of the lead time.
-        "marks": ("f8", (WINDOW_S, len(Outlook._fields))),
+        # What was foreseen at the end of each second: the means, and the band of the lead time.
+        "marks": ("f8", (WINDOW_S, HORIZONS)),
         "bands": ("f8", (WINDOW_S, len(BAND))),
         "ended": ("f8", (HORIZONS, KEPT)),  # deviations above the mean, a ring; NaN: not known
         "newest": "i8",  # place of the newest in it
@@ -90,25 +97,25 @@ def close_second(state: Row, after: Row, early: float, now: Outlook, lead_s: flo
     state.newest = (state.newest + 1) % KEPT
     quality.fade(state)
     for horizon in range(HORIZONS):
-        horizon_s = _horizon_s(horizon, lead_s)
+        over_s = horizon_s(horizon, lead_s)
         actual, mean = math.nan, math.nan
-        if not math.isnan(horizon_s):
-            actual = actual_rps(after, early, horizon, math.ceil(horizon_s))
-            mean = mean_rps(_marked(state, after, math.ceil(horizon_s)), horizon_s)
-        width_s = _width_s(horizon, horizon_s)
+        if not math.isnan(over_s):
+            actual = actual_rps(after, early, horizon, math.ceil(over_s))
+            # Where the lead time has changed since, this was for one some seconds off.
+            mean = state.marks[after.newest - math.ceil(over_s), horizon]
+        width = width_s(horizon, over_s)
         # As dispersed as is known by now: what nobody knew then would count as very unlikely.
-        above = _root(actual, width_s) - _root(mean, width_s)
-        state.ended[horizon, state.newest] = above / _deviation(now, width_s)
+        above = _root(actual, width) - _root(mean, width)
+        state.ended[horizon, state.newest] = above / _deviation(now, width)
         if horizon == LEAD and not math.isnan(actual - mean):
-            _judge(state, state.bands[after.newest - int(horizon_s)], actual, mean)
+            _judge(state, state.bands[after.newest - int(over_s)], actual, mean)
     set_margins(state, lead_s)
     # Before its first second with an arrival, a model foresees nothing that could be judged. Each
     # quantile is made now and judged when its time has come, not made again by hindsight.
-    unknown = math.isnan(after.level_rps)
-    mark = state.marks[after.newest]
-    mark[0], mark[1], mark[2], mark[3], mark[4] = now
-    for i in range(len(mark)):
-        mark[i] = math.nan if unknown else mark[i]
+    unknown = math.isnan(now.points[SECOND])
+    for horizon in range(HORIZONS):
+        mean = mean_rps(now, horizon, horizon_s(horizon, lead_s))
+        state.marks[after.newest, horizon] = math.nan if unknown else mean
     quantiles = np.empty(len(QUANTILES))
     foresee_one(state, now, LEAD, lead_s, quantiles)
     for i, q in enumerate(_BAND_AT):
@@ -152,12 +159,12 @@ def foresee(
 @entry
 def foresee_one(state: Row, now: Outlook, horizon: int, lead_s: float, quantiles: Floats) -> float:
     """Write the quantiles of the mean rate over a kept horizon, in 1/s, and return the mean."""
-    horizon_s = _horizon_s(horizon, lead_s)
-    width_s = _width_s(horizon, horizon_s)
-    mean = mean_rps(now, horizon_s)
-    root, deviation = _root(mean, width_s), _deviation(now, width_s)
+    over_s = horizon_s(horizon, lead_s)
+    width = width_s(horizon, over_s)
+    mean = mean_rps(now, horizon, over_s)
+    root, deviation = _root(mean, width), _deviation(now, width)
     for q in range(len(QUANTILES)):
-        quantiles[q] = _rate(root + state.margin[horizon, q] * deviation, width_s)
+        quantiles[q] = _rate(root + state.margin[horizon, q] * deviation, width)
     return mean
 
 
@@ -191,7 +198,7 @@ def set_margins(state: Row, lead_s: float) -> None:
     for horizon in range(HORIZONS):
         ordered = np.sort(state.ended[horizon])  # NaN last
         n = KEPT - np.isnan(ordered).sum()
-        enough = max(float(ENOUGH), ENOUGH_WINDOWS * _horizon_s(horizon, lead_s))
+        enough = max(float(ENOUGH), ENOUGH_WINDOWS * horizon_s(horizon, lead_s))
         part = min(n / enough, 1.0)
         normal = NORMAL[int(lead_s) if horizon == PEAK else 0]
         for q in range(len(QUANTILES)):
@@ -206,13 +213,6 @@ def set_margins(state: Row, lead_s: float) -> None:
 
 
 @kernel
-def _marked(state: Row, after: Row, seconds: int) -> Outlook:
-    """Return the outlook of so many seconds ago: `newest` is of the second that ends now."""
-    mark = state.marks[after.newest - seconds]
-    return Outlook(mark[0], mark[1], mark[2], mark[3], mark[4])
-
-
-@kernel
 def _judge(state: Row, band: Floats, came: float, mean: float) -> None:
     state.judged += int(not math.isnan(band[0]))
     for i in range(len(band)):
@@ -222,17 +222,6 @@ def _judge(state: Row, band: Floats, came: float, mean: float) -> None:
     state.error += abs(came - mean)
     state.actual += came
     state.came = came
-
-
-@kernel
-def _horizon_s(horizon: int, lead_s: float) -> float:
-    return FIXED_S[horizon] if horizon < LEAD else lead_s
-
-
-@kernel
-def _width_s(horizon: int, horizon_s: float) -> float:
-    """Return the seconds over which a kept horizon takes its mean: 10 s for the peak."""
-    return PEAK_S if horizon == PEAK and horizon_s > PEAK_S else horizon_s
 
 
 @kernel

@@ -18,6 +18,7 @@ from services.predictor.core import (
     arrivals,
     fold,
     laws,
+    methods,
     node_scores,
     profiles,
     residuals,
@@ -61,6 +62,7 @@ class Source:
     values: Floats  # the last known value of each series
     models: Table
     arrivals: Table
+    learned: Table  # by the methods that foresee
     record: Table
     sums: Table  # of pairs
     shares: Table  # of nodes
@@ -73,6 +75,7 @@ class Source:
 CHANGING = {
     "models": "models",
     "arrivals": "models",
+    "learned": "models",
     "record": "models",
     "sums": "pairs",
     "shares": "nodes",
@@ -94,6 +97,7 @@ def begin(layout: pb.Layout, registry: Registry, policy: Policy) -> Source:
         values=np.full(len(columns.keys), np.nan),
         models=np.zeros(models, fold.MODEL),
         arrivals=arrivals.nothing_seen(models),
+        learned=methods.nothing_learned(models),
         record=residuals.no_record(models),
         sums=laws.nothing_measured(pairs),
         shares=node_scores.nothing_seen(len(columns.nodes), policy.bandwidth),
@@ -155,6 +159,7 @@ def see(source: Source, sight: Sight, policy: Policy) -> None:
         source.priors,
         source.models,
         source.arrivals,
+        source.learned,
         source.record,
         source.sums,
         source.shares,
@@ -175,10 +180,10 @@ def foresee(source: Source, policy: Policy) -> tuple[Floats, Floats]:
     return fold.foresee(
         source.models,
         source.arrivals,
+        source.learned,
         source.record,
         source.sums,
         source.priors,
-        source.at_ms,
         policy.decision_ms,
     )
 

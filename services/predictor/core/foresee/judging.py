@@ -67,7 +67,7 @@ def judge(
     _offsets(learned, entry, z, judged)
     if not learned[SCALE] > 0:
         return 1.0
-    _weigh(weights, entry, error / learned[SCALE], learned[SCALE])
+    weigh(weights, entry, error / learned[SCALE], learned[SCALE])
     return min(abs(error) / learned[SCALE], FAR)
 
 
@@ -84,7 +84,7 @@ def _offsets(learned: Floats, entry: Floats, z: float, judged: int) -> None:
 
 
 @kernel
-def _weigh(weights: Floats, entry: Floats, error: float, scale: float) -> None:
+def weigh(weights: Floats, entry: Floats, error: float, scale: float) -> None:
     """Move weight to experts on the side of the mixture on which what came lay.
 
     The loss is Huber's, of half a scale: its gradient is bounded, as an outlier's should be.

@@ -128,7 +128,7 @@ def _update(
             if calendar[0, 0] > 0 or marks[row, PERIOD] > 0:
                 learn_seasons(state, marks, short, season, calendar, row, step, z)
         if window.shape[1] > 0:
-            look_for_season(marks, window, short, row, step, z)
+            look_for_season(marks, window, short, row, step, row, z)
         if marks[row, SEEN] == 0:
             continue
         for target in range(len(kinds)):

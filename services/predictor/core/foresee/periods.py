@@ -9,19 +9,20 @@ from services.predictor.core.foresee.jit import kernel
 CLEAR = 0.3  # autocorrelation of a season; of white noise 300 values long it is below 0.17
 # A multiple of the period correlates as well; the shortest that comes this near is the period.
 NEAR = 0.9
+FLAT = 8  # the top of a peak is sought within so many parts of its period
 
 
 @kernel
 def look_for_season(
-    marks: Ints, window: Floats, short: Floats, row: int, step: int, z: float
+    marks: Ints, window: Floats, short: Floats, row: int, step: int, turn: int, z: float
 ) -> None:
-    """Keep a value in the row's window, and twice a window look for a season in it.
+    """Keep a value in the row's window, and twice a window, in its turn, look for a season in it.
 
     A season found begins with the window's mean cycle; one that is no longer found ends.
     """
     size = window.shape[1]
     window[row, step % size] = z
-    if (step + row) % (size // 2) != 0:
+    if (step + turn) % (size // 2) != 0:
         return
     series = np.empty(size)
     for i in range(size):
@@ -61,16 +62,26 @@ def find_period(series: npt.NDArray[np.float64]) -> int:
         for i in range(n - lag):
             r[lag] += flat[i] * flat[i + lag]
         r[lag] *= n / ((n - lag) * total)
-    best = 0.0
-    for lag in range(2, half):
-        if r[lag - 1] < r[lag] and r[lag] >= r[lag + 1]:
+    best, trough = 0.0, 1.0
+    for lag in range(1, half):
+        trough = min(trough, r[lag])
+        if _is_peak(r, lag, trough):
             best = max(best, r[lag])
     if best < CLEAR:
         return 0
-    for lag in range(2, half):
-        if r[lag - 1] < r[lag] and r[lag] >= r[lag + 1] and r[lag] >= NEAR * best:
-            return lag
+    trough = 1.0
+    for lag in range(1, half):
+        trough = min(trough, r[lag])
+        if _is_peak(r, lag, trough) and r[lag] >= NEAR * best:
+            # Noise makes small peaks on the flat top of a long season's.
+            return lag + int(np.argmax(r[lag : min(lag + lag // FLAT + 1, half)]))
     return 0
+
+
+@kernel
+def _is_peak(r: npt.NDArray[np.float64], lag: int, trough: float) -> bool:
+    """Tell a season from what is merely slow: its autocorrelation has been low before."""
+    return lag > 1 and r[lag - 1] < r[lag] and r[lag] >= r[lag + 1] and r[lag] - trough > CLEAR
 
 
 @kernel
