@@ -29,7 +29,16 @@ JUDGED_FROM_S = 600
 HOUR_S, DAY_S = 3600, 86_400
 P95, P99 = 3, 4  # of the quantiles
 PEAK_S = 10
-COLUMNS = "load lead_s method wape pinball_p95 pinball_p99 coverage_p95 coverage_p99".split()
+COLUMNS = [
+    "load",
+    "lead_s",
+    "method",
+    "wape",
+    "pinball_p95",
+    "pinball_p99",
+    "coverage_p95",
+    "coverage_p99",
+]
 # Of `holt`: gains a second, damping, and when 10 s are a new level (see `methods.py`).
 LEVEL_GAIN, TREND_GAIN, DAMPING, SURPRISE = 0.05, 0.02, 0.9, 3.0
 
@@ -143,7 +152,9 @@ def loads(trace: Path | None) -> Iterator[tuple[str, Floats, int]]:
 
 
 def main(
-    trace: Annotated[Path | None, typer.Argument(help="A request trace, counted by second.")] = None,
+    trace: Annotated[
+        Path | None, typer.Argument(help="A request trace, counted by second.")
+    ] = None,
 ) -> None:
     """Print how good both ways are, a line a load, lead time and way."""
     print(" | ".join(COLUMNS))

@@ -4,10 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from services.predictor.core import arrivals, residuals
+from services.predictor.core import arrivals, methods, residuals
 from services.predictor.core.arrivals import WINDOW_S, Outlook
+from services.predictor.core.horizons import FIVE, LEAD, PEAK, SECOND, TEN, TICK
 from services.predictor.core.jit import Row, Table
-from services.predictor.core.residuals import FIVE, LEAD, PEAK, QUANTILES, SECOND, TEN, TICK
+from services.predictor.core.residuals import QUANTILES
 
 
 def at_a_whole_second(models: int) -> Table:
@@ -16,10 +17,11 @@ def at_a_whole_second(models: int) -> Table:
     return state
 
 
-def close(state: Row, record: Row, count: float, lead_s: float) -> Outlook:
+def close(state: Row, learned: Row, record: Row, count: float, lead_s: float) -> Outlook:
     arrivals.add(state, count, count / 5)
     arrivals.close_second(state)
-    now = arrivals.outlook(state, 0.0)
+    methods.close_second(learned, state, int(state["known"]), lead_s)
+    now = arrivals.outlook(state, methods.points(learned))
     residuals.close_second(record, state, count / 5, now, lead_s)
     return now
 
@@ -27,11 +29,11 @@ def close(state: Row, record: Row, count: float, lead_s: float) -> Outlook:
 def live(counts: np.ndarray, lead_s: float) -> list[tuple[list[Outlook], Table]]:
     """Run (seconds, models) counts; what stood at the end of each second."""
     models = counts.shape[1]
-    state, record = at_a_whole_second(models), residuals.no_record(models)
+    states = at_a_whole_second(models), methods.nothing_learned(models), residuals.no_record(models)
     out = []
     for count in counts.astype(float).tolist():
-        rows = zip(state, record, count, strict=True)
-        out.append(([close(*row, lead_s) for row in rows], record.copy()))
+        rows = zip(*states, count, strict=True)
+        out.append(([close(*row, lead_s) for row in rows], states[-1].copy()))
     return out
 
 
@@ -128,7 +130,10 @@ def test_quantiles_never_fall_and_are_never_negative(
     record["ended"] = ended
     for row in record:
         residuals.set_margins(row, lead_s)
-    now = [Outlook(10.0, 0.5, 3.0, 2.0, 1.0), Outlook(0.0, -1.0, 0.0, 9.0, 39.0)]
+    now = [
+        Outlook((10.0,) * 6, 10.0, 3.0, 2.0, 1.0),
+        Outlook((0.0,) * 6, 0.0, 0.0, 9.0, 39.0),
+    ]
     _, quantiles, peaks = foresee(record, now, lead_s)
     known_horizons = slice(0, 6) if lead_s == lead_s else slice(0, 4)
     assert (np.diff(quantiles[:, known_horizons], axis=2) >= 0).all()
@@ -170,7 +175,7 @@ def test_the_error_at_the_lead_time_is_that_of_a_straight_loop() -> None:
     error = came = 0.0
     for at, (now, _) in enumerate(history[:-10]):
         actual = counts[at + 1 : at + 11].mean()
-        error += abs(actual - arrivals.mean_rps(now[0], 10.0))
+        error += abs(actual - arrivals.mean_rps(now[0], LEAD, 10.0))
         came += actual
     (record,) = history[-1][1]
     assert record["error"] == pytest.approx(error)
@@ -197,13 +202,14 @@ def test_a_band_is_judged_as_it_was_made_a_lead_time_ago() -> None:
 
 
 def test_no_band_is_judged_over_a_gap() -> None:
-    (state,), (record,) = at_a_whole_second(1), residuals.no_record(1)
+    (state,), (learned,) = at_a_whole_second(1), methods.nothing_learned(1)
+    (record,) = residuals.no_record(1)
     for _ in range(40):
-        close(state, record, 9.0, 10.0)
+        close(state, learned, record, 9.0, 10.0)
     judged = record["judged"]
     residuals.skip_gap(record)
     for _ in range(10):
-        close(state, record, 9.0, 10.0)
+        close(state, learned, record, 9.0, 10.0)
         assert record["judged"] == judged
-    close(state, record, 9.0, 10.0)
+    close(state, learned, record, 9.0, 10.0)
     assert record["judged"] == judged + 1, "made after it"

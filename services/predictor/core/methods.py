@@ -12,6 +12,7 @@ import numpy as np
 
 from services.predictor.core.arrivals import LEVEL_WORTH_S, Points, mean_of_last, or_guess
 from services.predictor.core.columns import Floats
+from services.predictor.core.foresee import arrays
 from services.predictor.core.foresee.arrays import (
     DEVIATION,
     EXPERTS,
@@ -21,7 +22,6 @@ from services.predictor.core.foresee.arrays import (
     LEVELS,
     MARKS,
     MEAN,
-    PEAK as LARGEST,
     PERIOD,
     POINT,
     SEEN,
@@ -43,7 +43,7 @@ TARGETS = LEAD - SECOND + 1  # the horizons that mix: SECOND, FIVE, TEN and LEAD
 SLOTS = 4  # forecasts of each that are open at a time
 BREAK_S = 10  # seconds whose mean, where the mixture cannot explain it, is the new level
 SURPRISE = 3.0  # standard deviations
-# Before anything is learned: EWMAs over some ten and some hundred seconds, and a little of the rest.
+# Before anything is learned: EWMAs over ten and over a hundred seconds, and a little of the rest.
 PRIOR = np.array([0.02, 0.05, 0.4, 0.4, 0.03, *[0.05] * (2 * TABLES)])
 
 METHODS = record(
@@ -181,7 +181,7 @@ def _foretell(state: Row, second: int, lead_s: float) -> None:
     state.points[TICK] = state.points[SECOND]
     state.points[PEAK] = state.points[LEAD]
     if not math.isnan(lead_s) and state.marks[PERIOD] > 0:
-        _each(state, second, int(lead_s), LARGEST, told)
+        _each(state, second, int(lead_s), arrays.PEAK, told)
         state.points[PEAK] = max(mix(state.weights[LEAD - SECOND], told), 0.0)
 
 
