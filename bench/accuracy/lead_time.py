@@ -19,7 +19,7 @@ from bench.load import BY_NAME
 from services.load.core.synthetic import generate
 from services.load.trace_file import read_trace
 from services.predictor.core import arrivals, methods, residuals
-from services.predictor.core.horizons import HORIZONS
+from services.predictor.core.arrivals import Points
 from services.predictor.core.jit import Row
 
 Floats = npt.NDArray[np.float64]
@@ -49,19 +49,19 @@ class Holt:
     def __init__(self) -> None:
         self._level, self._trend = math.nan, 0.0
 
-    def see(self, after: Row, second: int, lead_s: int) -> tuple[float, ...]:
+    def see(self, after: Row, second: int, lead_s: int) -> Points:
         """Fold in the newest second; return the mean over each kept horizon."""
         count = float(after["counts"][after["newest"]])
         if math.isnan(self._level):
             self._level = count
         elif not math.isnan(count):
             self._learn(after, count)
-        reach = DAMPING / (1 - DAMPING)
-        means = []
-        for seconds in (0.2, 1.0, 5.0, 10.0, float(lead_s), float(lead_s)):
-            within = reach * (1 - (1 - DAMPING**seconds) / (-seconds * math.log(DAMPING)))
-            means.append(max(self._level + self._trend * within, 0.0))
-        return tuple(means) if self._level == self._level else (math.nan,) * HORIZONS
+        lead = self._mean(lead_s)
+        return self._mean(0.2), self._mean(1), self._mean(5), self._mean(10), lead, lead
+
+    def _mean(self, seconds: float) -> float:
+        within = (1 - (1 - DAMPING**seconds) / (-seconds * math.log(DAMPING))) / (1 - DAMPING)
+        return float(np.maximum(self._level + DAMPING * self._trend * within, 0.0))  # NaN stays
 
     def _learn(self, after: Row, count: float) -> None:
         expected = self._level + DAMPING * self._trend
@@ -82,7 +82,7 @@ class Ours:
     def __init__(self) -> None:
         (self._state,) = methods.nothing_learned(1)
 
-    def see(self, after: Row, second: int, lead_s: int) -> tuple[float, ...]:
+    def see(self, after: Row, second: int, lead_s: int) -> Points:
         """Fold in the newest second; return the mean over each kept horizon."""
         methods.close_second(self._state, after, second, float(lead_s))
         return methods.points(self._state)

@@ -8,6 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from libs.common import plimsoll_pb2 as pb
 from libs.common.telemetry import Sum
 from services.predictor.core.announcements import Outcome
+from services.predictor.core.methods import NAMES
 from services.predictor.core.partition import Account
 from services.predictor.core.residuals import BAND
 from services.predictor.core.triggers import KINDS
@@ -79,6 +80,11 @@ FORECAST_LIFT = Gauge(
     "By how much known lifts raise the mean rate foreseen over the lead time",
     ["model"],
 )
+FORECAST_METHOD = Gauge(
+    "plimsoll_forecast_method_weight_ratio",
+    "Part that a method has in the mean foreseen over the lead time",
+    ["model", "method"],
+)
 OF_MODELS = (
     ARRIVAL_RATE,
     LEAD_TIME,
@@ -88,6 +94,7 @@ OF_MODELS = (
     LIFTS_AHEAD,
     LIFT_GAIN,
     FORECAST_LIFT,
+    FORECAST_METHOD,
 )
 SAMPLE_TIMESTAMP = Gauge(
     "plimsoll_sample_timestamp_seconds", "Time of a source's newest sample, since 1970", ["source"]
@@ -140,6 +147,8 @@ def show_model(model: str, account: Account) -> None:
         rows.append((FORECAST_BAND, account.due_rps[at], (model, quantile)))
     for kind, gain in zip(KINDS, account.gains, strict=True):
         rows.append((LIFT_GAIN, gain, (model, kind)))
+    for method, part in zip(NAMES, account.methods, strict=True):
+        rows.append((FORECAST_METHOD, part, (model, method)))
     for gauge, value, labels in rows:
         if not isnan(value):
             gauge.labels(*labels).set(value)

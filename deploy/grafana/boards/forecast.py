@@ -225,6 +225,25 @@ SOURCES = Row(
             when_red="The predictor falls behind, or its machine is short of CPU.",
             red_above=1,
         ),
+        Panel(
+            "Methods",
+            "percentunit",
+            (
+                Query(
+                    f"avg by (method) (plimsoll_forecast_method_weight_ratio{{{MODELS}}})",
+                    "{{method}}",
+                ),
+            ),
+            shows="Which methods carry the mean foreseen over the lead time, over the models "
+            "chosen: the last value, levels that look back 2, 20 and 200 s, a trend, and tables "
+            "of a season found, of the day and of the week.",
+            formula="the mean of the methods' weights over the models; they move with the "
+            "errors of late, and make up 100 %",
+            when_red="The last value or 2 s carry most: nothing foretells this load, and bands "
+            "are wide. A season that you know of has no part: it is longer than 7.5 minutes and "
+            "neither a day nor a week, or too weak.",
+            axis=(0, 1),
+        ),
     ),
 )
 

@@ -11,7 +11,6 @@ import math
 import numpy as np
 
 from services.predictor.core.arrivals import LEVEL_WORTH_S, Points, mean_of_last, or_guess
-from services.predictor.core.columns import Floats
 from services.predictor.core.foresee import arrays
 from services.predictor.core.foresee.arrays import (
     DEVIATION,
@@ -45,6 +44,10 @@ BREAK_S = 10  # seconds whose mean, where the mixture cannot explain it, is the 
 SURPRISE = 3.0  # standard deviations
 # Before anything is learned: EWMAs over ten and over a hundred seconds, and a little of the rest.
 PRIOR = np.array([0.02, 0.05, 0.4, 0.4, 0.03, *[0.05] * (2 * TABLES)])
+
+# Of the methods, what people are told apart, and the first expert of each.
+NAMES = ("last value", "2 s", "20 s", "200 s", "trend", "season", "day", "week")
+_FIRST = [*range(TABLE_EXPERT), *range(TABLE_EXPERT, EXPERTS, 2)]
 
 METHODS = record(
     {
@@ -102,6 +105,15 @@ def close_second(state: Row, after: Row, second: int, lead_s: float) -> None:
         return
     _break(state, after, second)
     _foretell(state, second, lead_s)
+
+
+def shares(state: Row) -> list[float]:
+    """Return by what part each of NAMES carries the mean at the lead time; NaN: not known yet."""
+    target = LEAD - SECOND
+    known = ~np.isnan(state["pending"][target, :, :EXPERTS]).all(axis=0)
+    weights = np.where(known, state["weights"][target], 0.0)
+    parts: list[float] = (np.add.reduceat(weights, _FIRST) / (weights.sum() or math.nan)).tolist()
+    return parts
 
 
 @entry
@@ -186,7 +198,7 @@ def _foretell(state: Row, second: int, lead_s: float) -> None:
 
 
 @kernel
-def _each(state: Row, second: int, seconds: int, kind: int, told: Floats) -> None:
+def _each(state: Row, second: int, seconds: int, kind: int, told: arrays.Floats) -> None:
     of, short = state.state.reshape((1, -1)), state.short.reshape((1, -1))
     season, period = state.season.reshape((-1, 1)), state.marks[PERIOD]
     foretell(of, short, season, CALENDAR, 0, period, second, seconds, kind, told)

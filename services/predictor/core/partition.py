@@ -10,7 +10,7 @@ import numpy as np
 
 from libs.common import plimsoll_pb2 as pb
 from libs.common.errors import ContractError
-from services.predictor.core import fold, node_scores, profiles, telling
+from services.predictor.core import fold, methods, node_scores, profiles, telling
 from services.predictor.core import source as sources
 from services.predictor.core.announcements import NOTHING_ANNOUNCED, Announced
 from services.predictor.core.columns import Floats, Ints
@@ -54,6 +54,7 @@ class Account(NamedTuple):
     foreseen: int
     lift_rps: float
     gains: list[float]
+    methods: list[float]  # the part of each of `methods.NAMES` in the mean at the lead time
 
 
 class Outcome(NamedTuple):
@@ -195,9 +196,10 @@ def accounts(state: Partition, policy: Policy) -> dict[str, Account]:
             said,
             source.models,
             source.arrivals,
+            source.learned,
             source.record,
         )
-        for name, before, now, model, arrivals, record in zip(*tables, strict=True):
+        for name, before, now, model, arrivals, learned, record in zip(*tables, strict=True):
             plan = source.plans.get(name, NOTHING_KNOWN)
             longest = fold.NOW + len(telling.published_ms(float(model["lead_s"]))) - 1
             announced = sum(lift.announced for lift in plan.lifts)
@@ -215,6 +217,7 @@ def accounts(state: Partition, policy: Policy) -> dict[str, Account]:
                 len(plan.lifts) - announced,
                 float(now[longest] - before[longest]),
                 np.median(plan.gains, axis=1).tolist(),
+                methods.shares(learned),
             )
             accounts.setdefault(name, account)
     return accounts
