@@ -201,6 +201,16 @@ def test_a_band_is_judged_as_it_was_made_a_lead_time_ago() -> None:
     assert history[-1][1]["judged"].tolist() == [judged, judged]
 
 
+def test_the_caution_is_learned_where_the_record_is_too_short_to_count() -> None:
+    rng = np.random.default_rng(11)
+    lead = 60  # of which the last 60 residuals say little
+    calm = live(rng.poisson(40, (900, 4)), lead)[-1][1]
+    assert (calm["caution"][:, LEAD] < residuals.CAUTION - 0.02).all(), "it was too much"
+    waves = 40 * (1 + 0.7 * np.sin(2 * np.pi * np.arange(900) / 107.3))[:, None]
+    restless = live(rng.poisson(waves, (900, 4)), lead)[-1][1]
+    assert (restless["caution"][:, LEAD] > calm["caution"][:, LEAD]).all()
+
+
 def test_no_band_is_judged_over_a_gap() -> None:
     (state,), (learned,) = at_a_whole_second(1), methods.nothing_learned(1)
     (record,) = residuals.no_record(1)

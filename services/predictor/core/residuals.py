@@ -36,6 +36,7 @@ QUANTILES = np.array((0.5, 0.8, 0.9, 0.95, 0.99, 0.995))
 BAND = (0.5, 0.95, 0.99)
 _BAND_AT = np.searchsorted(QUANTILES, BAND)
 _P95 = BAND.index(0.95)
+_P95_AT = int(_BAND_AT[_P95])
 # Of the largest of as many standard normal variables as a lead time of s seconds has disjoint
 # windows of 10 s, (s, quantiles): all k are below x with chance F(x)^k. One window at least.
 NORMAL = np.array(
@@ -44,7 +45,9 @@ NORMAL = np.array(
         for s in range(WINDOW_S)
     ]
 )
-CAUTION = 1.4  # a load wanders too: as much variance again as its seconds show
+CAUTION = 1.4  # a load wanders too: as much variance again as its seconds show; at first
+# Later as much as lets a p95 hold in 95 %, learned slowly: forecasts that overlap tell the same.
+CAUTION_GAIN, CAUTION_MIN, CAUTION_MAX = 0.001, 1.0, 3.0
 
 KEPT = 60  # residuals of each, one a second: what a burst adds is forgotten a minute later
 # So many would count alone. Windows of h seconds that end a second apart overlap: h of them hold
@@ -58,6 +61,7 @@ RESIDUALS = record(
         "bands": ("f8", (WINDOW_S, len(BAND))),
         "ended": ("f8", (HORIZONS, KEPT)),  # deviations above the mean, a ring; NaN: not known
         "newest": "i8",  # place of the newest in it
+        "caution": ("f8", HORIZONS),
         "margin": ("f8", (HORIZONS, len(QUANTILES))),  # deviations from the mean to each quantile
         # At the lead time, of all forecasts so far: how many were judged by their band, how often
         # what came lay at or below each quantile, and the sums of |actual - mean| and of actual,
@@ -79,6 +83,7 @@ def no_record(models: int) -> Table:
     state = np.zeros(models, RESIDUALS)
     for field in ("marks", "bands", "ended", "due", "came"):
         state[field] = np.nan
+    state["caution"] = CAUTION
     state["margin"] = CAUTION * NORMAL[0]
     return state
 
@@ -107,6 +112,7 @@ def close_second(state: Row, after: Row, early: float, now: Outlook, lead_s: flo
         # As dispersed as is known by now: what nobody knew then would count as very unlikely.
         above = _root(actual, width) - _root(mean, width)
         state.ended[horizon, state.newest] = above / _deviation(now, width)
+        _learn_caution(state, horizon, lead_s)
         if horizon == LEAD and not math.isnan(actual - mean):
             _judge(state, state.bands[after.newest - int(over_s)], actual, mean)
     set_margins(state, lead_s)
@@ -202,7 +208,7 @@ def set_margins(state: Row, lead_s: float) -> None:
         part = min(n / enough, 1.0)
         normal = NORMAL[int(lead_s) if horizon == PEAK else 0]
         for q in range(len(QUANTILES)):
-            cautious = CAUTION * normal[q]
+            cautious = state.caution[horizon] * normal[q]
             # The conformal rank: of n + 1 exchangeable residuals, the next is below it with
             # chance p.
             rank = math.ceil((n + 1) * QUANTILES[q] - 1e-9)
@@ -210,6 +216,17 @@ def set_margins(state: Row, lead_s: float) -> None:
             margin = part * measured + (1 - part) * cautious
             # The largest residual is no bound for what the record is too short to hold.
             state.margin[horizon, q] = max(margin, cautious) if rank > n else margin
+
+
+@kernel
+def _learn_caution(state: Row, horizon: int, lead_s: float) -> None:
+    """Move the caution up where the newest residual lay above its p95, a little down elsewhere."""
+    newest = state.ended[horizon, state.newest]
+    if math.isnan(newest):
+        return
+    bound = state.caution[horizon] * NORMAL[int(lead_s) if horizon == PEAK else 0][_P95_AT]
+    moved = state.caution[horizon] + CAUTION_GAIN * (int(newest > bound) - (1 - BAND[_P95]))
+    state.caution[horizon] = min(max(moved, CAUTION_MIN), CAUTION_MAX)
 
 
 @kernel
