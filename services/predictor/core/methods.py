@@ -51,6 +51,8 @@ _FIRST = [*range(TABLE_EXPERT), *range(TABLE_EXPERT, EXPERTS, 2)]
 
 METHODS = record(
     {
+        # What each second touches lies together: with many models, memory is what takes time.
+        "points": ("f8", HORIZONS),  # the mixture at each kept horizon, in 1/s; NaN: not known
         "state": ("f4", STATE),
         "marks": ("i4", MARKS),
         "weights": ("f4", (TARGETS, EXPERTS)),
@@ -62,7 +64,6 @@ METHODS = record(
         "window": ("f4", SEASON_WINDOW_S),
         "short": ("f4", SEASON_WINDOW_S // 2),
         "season": ("f4", DAY_PHASES + WEEK_PHASES),
-        "points": ("f8", HORIZONS),  # the mixture at each kept horizon, in 1/s; NaN: not known
     }
 )
 

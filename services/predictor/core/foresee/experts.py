@@ -223,6 +223,8 @@ def ahead(
 ) -> float:
     """Return a table at the horizon, or its mean or largest up to it; NaN where one is."""
     points = 1 if kind == AT else min(horizon, POINTS)
+    if table > 0:  # a phase need not be looked at twice
+        points = min(points, horizon // calendar[table - 1, 1] + 1)
     total, largest = 0.0, -np.inf
     for i in range(1, points + 1):
         then = step + i * horizon // points
