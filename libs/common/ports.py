@@ -168,7 +168,11 @@ class Tenure(Protocol):
         ...
 
     async def last(self, count: int) -> list[Record]:
-        """Return the newest `count` committed records of the partition, or all there are."""
+        """Return the newest `count` committed records of the partition, or all there are.
+
+        Raises:
+            ConnectionError: the broker is away.
+        """
         ...
 
     async def read(self, first: int, end: int) -> list[Record]:

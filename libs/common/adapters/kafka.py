@@ -142,10 +142,7 @@ class KafkaBus:
             f"{prefix}plimsoll-{group}",
         )
         try:
-            try:
-                await tenure.begin()
-            except KafkaError as error:
-                raise ConnectionError(f"{topic.name} {partition}: {error!r}") from error
+            await tenure.begin()
             yield tenure
         finally:
             await tenure.close()

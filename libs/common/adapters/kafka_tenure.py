@@ -7,7 +7,7 @@ then is all that they will ever have written.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -51,23 +51,25 @@ class KafkaTenure:
         self.read_end = 0
 
     async def begin(self) -> None:
-        """Depose all earlier holders."""
-        await self._producer.start()
-        await self._consumer.start()
-        self._consumer.assign([self._place])
-        self.read_end = (await self._consumer.end_offsets([self._read]))[self._read]
+        """Depose all earlier holders; raises ConnectionError where the broker is away."""
+        with self._broker():
+            await self._producer.start()
+            await self._consumer.start()
+            self._consumer.assign([self._place])
+            self.read_end = (await self._consumer.end_offsets([self._read]))[self._read]
 
     async def last(self, count: int) -> list[Record]:
         """Return the newest `count` committed records of the partition, or all there are."""
-        first = (await self._consumer.beginning_offsets([self._place]))[self._place]
-        end = (await self._consumer.end_offsets([self._place]))[self._place]
-        back = 2 * count + MARGIN
-        while True:
-            begin = max(first, end - back)
-            records = await self._between(self._consumer, self._place, begin, end)
-            if len(records) >= count or begin == first:
-                return records[-count:]
-            back *= 8  # aborted transactions, or gaps that compaction has left
+        with self._broker():
+            first = (await self._consumer.beginning_offsets([self._place]))[self._place]
+            end = (await self._consumer.end_offsets([self._place]))[self._place]
+            back = 2 * count + MARGIN
+            while True:
+                begin = max(first, end - back)
+                records = await self._between(self._consumer, self._place, begin, end)
+                if len(records) >= count or begin == first:
+                    return records[-count:]
+                back *= 8  # aborted transactions, or gaps that compaction has left
 
     async def read(self, first: int, end: int) -> list[Record]:
         """Return the records with these offsets of the log that is read, as far as it has them.
@@ -76,12 +78,11 @@ class KafkaTenure:
         """
         consumer = self._make_consumer(isolation_level="read_uncommitted")
         try:
-            await consumer.start()
-            consumer.assign([self._read])
-            begin = (await consumer.beginning_offsets([self._read]))[self._read]
-            return await self._between(consumer, self._read, max(first, begin), end)
-        except KafkaError as error:
-            raise ConnectionError(f"{self._read}: {error or type(error).__name__}") from error
+            with self._broker():
+                await consumer.start()
+                consumer.assign([self._read])
+                begin = (await consumer.beginning_offsets([self._read]))[self._read]
+                return await self._between(consumer, self._read, max(first, begin), end)
         finally:
             await _stop(consumer)
 
@@ -90,7 +91,7 @@ class KafkaTenure:
 
         A broker that is away is waited for, as far as the client does.
         """
-        try:
+        with self._broker():
             async with self._producer.transaction():
                 for message in messages:
                     sent = await send(self._producer, self._prefix, message)
@@ -98,16 +99,21 @@ class KafkaTenure:
                 await self._producer.send_offsets_to_transaction(
                     {self._read: next_offset}, self._group
                 )
-        except (ProducerFenced, InvalidProducerEpoch, IllegalOperation) as error:
-            raise Deposed(f"{self._place}: {error or type(error).__name__}") from error
-        except KafkaError as error:
-            raise ConnectionError(f"{self._place}: {error or type(error).__name__}") from error
         count(messages)
 
     async def close(self) -> None:
         """Let the clients go; a broker that is away is not waited for long."""
         await _stop(self._producer)
         await _stop(self._consumer)
+
+    @contextlib.contextmanager
+    def _broker(self) -> Iterator[None]:
+        try:
+            yield
+        except (ProducerFenced, InvalidProducerEpoch, IllegalOperation) as error:
+            raise Deposed(f"{self._place}: {str(error) or type(error).__name__}") from error
+        except KafkaError as error:
+            raise ConnectionError(f"{self._place}: {str(error) or type(error).__name__}") from error
 
     async def _between(
         self, consumer: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int
