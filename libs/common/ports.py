@@ -163,8 +163,13 @@ class Tenure(Protocol):
     """The right to write one partition of a topic, and to commit what was read to get there."""
 
     @property
+    def read_begin(self) -> int:
+        """Where the log that is read began when this tenure did."""
+        ...
+
+    @property
     def read_end(self) -> int:
-        """Where the log that is read ended when this tenure began."""
+        """Where it ended then."""
         ...
 
     async def last(self, count: int) -> list[Record]:

@@ -28,6 +28,7 @@ log = structlog.get_logger()
 BURIER = 0  # the partition whose worker buries the triggers that all of them read and refuse
 SHOW_EVERY_MS = 1000  # gauges that cost a loop over all models
 LOOK_EVERY_MS = 10_000
+MADE_UP_AT_ONCE = 1000  # records
 SOURCES_SHOWN_MAX = 200  # apps may name sources and nodes without end; a label must not
 
 
@@ -65,18 +66,25 @@ class Predictor:
             telemetry.SKIPPED.labels("held" if part else "moved").inc()
             return
         part.heard_ms = self._clock.now_ms()
-        if part.next_offset and record.offset > part.next_offset:
+        if record.offset > part.next_offset:
             await self._make_up(part, record.offset)
         await self._take(part, record)
 
     async def _make_up(self, part: Part, offset: int) -> None:
         """Take what should have come before `offset`."""
-        missed = await self._parts.missed(part, offset)
-        lost = offset - part.next_offset - len(missed)
-        log.warning("records were passed over", partition=part.partition, lost=lost, next=offset)
-        telemetry.MISSING.inc(lost)
-        for record in missed:
-            await self._take(part, record)
+        log.warning(
+            "records were passed over: they are read from the log",
+            partition=part.partition,
+            wanted=part.next_offset,
+            came=offset,
+        )
+        while part.next_offset < offset and not part.gone:
+            first, end = part.next_offset, min(offset, part.next_offset + MADE_UP_AT_ONCE)
+            missed = await self._parts.missed(part, end)
+            telemetry.MISSING.inc(end - first - len(missed))
+            for record in missed:
+                await self._take(part, record)
+            part.next_offset = end
 
     async def _take(self, part: Part, record: Record) -> None:
         async with part.still:

@@ -39,6 +39,7 @@ class Part:
         self.state = Partition({})
         self.chains = ticks.Chains()
         self.next_offset = 0  # all before it is in the state
+        self.first_offset = 0  # that, when this worker began
         self.heard_ms = 0  # when its last record came
         # What has changed since it was last sent: the record that changed it last.
         self.forecasts_due: Record | None = None
@@ -92,8 +93,8 @@ class Parts:
             await part.ready.wait()
         return None if part is None or part.gone else part
 
-    async def missed(self, part: Part, offset: int) -> list[Record]:
-        """Return the records before `offset` that the state lacks, as far as the log has them.
+    async def missed(self, part: Part, end: int) -> list[Record]:
+        """Return the records before `end` that the state lacks, as far as the log has them.
 
         In a rebalance Faust may hand over what it had fetched before, and so pass over what lay in
         its queue. Waits for a broker that is away; nothing for a partition that is gone.
@@ -101,7 +102,7 @@ class Parts:
         while not part.gone:
             try:
                 if part.tenure is not None:
-                    return await part.tenure.read(part.next_offset, offset)
+                    return await part.tenure.read(part.next_offset, end)
             except ConnectionError as error:
                 log.warning("missed records wait", partition=part.partition, reason=str(error))
             await self._clock.sleep_until_ms(self._clock.now_ms() + RETRY_MS)
@@ -170,6 +171,8 @@ class Parts:
     async def _restore(self, part: Part, tenure: Tenure) -> str:
         """Bring the state back, if it can be had; returns what was found."""
         part.heard_ms = self._clock.now_ms()
+        # Without a snapshot the whole log is read, wherever the group was.
+        part.next_offset = part.first_offset = tenure.read_begin
         try:
             found = await self._newest(part, tenure)
             if found is None:
@@ -182,7 +185,11 @@ class Parts:
             reason = f"{error}: the state begins anew"
             log.warning("snapshot passed over", partition=part.partition, reason=reason)
             return kind
-        part.next_offset = part.saved_offset = found.next_offset
+        part.saved_offset = found.next_offset
+        part.next_offset = part.first_offset = max(found.next_offset, tenure.read_begin)
+        telemetry.MISSING.inc(
+            part.next_offset - found.next_offset
+        )  # away for longer than they stay
         log.info(
             "state is back",
             partition=part.partition,
@@ -211,7 +218,7 @@ class Parts:
                 return
             async with part.still:
                 offset = part.next_offset
-                if offset <= part.saved_offset or not offset:
+                if offset <= max(part.saved_offset, part.first_offset):
                     self._show_kept(part)
                     return
                 packed = core.pack(part.state, self._declared.layouts)

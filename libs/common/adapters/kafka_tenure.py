@@ -48,6 +48,7 @@ class KafkaTenure:
         self._read = read
         self._prefix = prefix
         self._group = group
+        self.read_begin = 0
         self.read_end = 0
 
     async def begin(self) -> None:
@@ -56,6 +57,7 @@ class KafkaTenure:
             await self._producer.start()
             await self._consumer.start()
             self._consumer.assign([self._place])
+            self.read_begin = (await self._consumer.beginning_offsets([self._read]))[self._read]
             self.read_end = (await self._consumer.end_offsets([self._read]))[self._read]
 
     async def last(self, count: int) -> list[Record]:

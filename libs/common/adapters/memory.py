@@ -231,6 +231,7 @@ class _MemoryTenure:
         self._place = place
         self._read = read
         self._commits = (group, *read)
+        self.read_begin = 0
         self.read_end = len(bus._logs[read])
 
     async def last(self, count: int) -> list[Record]:
