@@ -15,7 +15,7 @@ COMPOSE_ENV = COMPOSE_FILE=compose.yaml$(if $(filter 3,$(BROKERS)),:deploy/compo
 
 .DEFAULT_GOAL := help
 SERIES ?=
-.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full accuracy wire demo takeover outage up \
+.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full accuracy wire demo takeover handover outage up \
 	down logs drill clean
 
 help: ## print the verbs
@@ -86,6 +86,9 @@ demo: system setup ## the whole loop on a real trace: [TRACE=file] [COPIES=1] [D
 
 takeover: system setup ## kill and pause the leading scheduler, measure who takes over when
 	@$(BIN)/plimsoll takeover --kills $(KILLS)
+
+handover: system setup ## kill one of two predictors, 20 times: when is it back, and with what state
+	@$(BIN)/plimsoll handover
 
 outage: system setup ## stop the broker for 10 s under load, count what was lost
 	@$(BIN)/plimsoll outage

@@ -41,6 +41,7 @@ ROOMS: list[tuple[str, set[str]]] = [
     ("services/scheduler/core/*.py", CONTRACTS | {"numpy", "numba", f"{COMMON}.jit"}),
     ("services/predictor/core/*.py", CONTRACTS | {"numpy", "numba", f"{COMMON}.jit"}),
     ("services/*/core/*.py", CONTRACTS | {"numpy"}),
+    ("services/predictor/snapshots.py", SHELL | {"google", "zstandard"}),
     ("services/predictor/*.py", SHELL | {"faust", "mode"}),
     ("services/executor/*.py", SHELL | {"libs.fleet"}),
     ("services/*/*.py", SHELL),
