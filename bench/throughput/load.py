@@ -102,7 +102,7 @@ def ticks(load: Load) -> Iterator[Outgoing]:
 
 def samples(load: Load) -> Iterator[Outgoing]:
     """Yield the same values as the usual agent takes them: a JSON sample a message, without end."""
-    names = [f"{one.metric}/{one.model}/{one.bucket}" for one in load.layouts[0].series]
+    names = _names(load)
     for at_ms, row in load.rows():
         for at, (name, value) in enumerate(zip(names, row.tolist(), strict=True)):
             sample = {"timestamp": at_ms, "name": name, "value": value, "unit": "1"}
@@ -116,7 +116,7 @@ def ewmas(load: Load, messages: int) -> dict[str, float]:
     s_n = (1 - a)^n x_0 + sum over k of a (1 - a)^(n - k) x_k, of a series seen n times after its
     first.
     """
-    names = [f"{one.metric}/{one.model}/{one.bucket}" for one in load.layouts[0].series]
+    names = _names(load)
     whole, rest = divmod(messages, len(names))
     rows = [row for _, (_, row) in zip(range(whole + 1), load.rows(), strict=False)]
     found = {}
@@ -129,9 +129,14 @@ def ewmas(load: Load, messages: int) -> dict[str, float]:
     return found
 
 
-def _layout(
-    partition: int, models: int, metrics: list[tuple[str, int]], rest: int
-) -> pb.Layout:
+def _names(load: Load) -> list[str]:
+    """Return what a sample is called that stands alone."""
+    return [
+        f"{one.metric}/{one.model or one.device}/{one.bucket}" for one in load.layouts[0].series
+    ]
+
+
+def _layout(partition: int, models: int, metrics: list[tuple[str, int]], rest: int) -> pb.Layout:
     """Return a layout whose series stand by metric, as the executor's do."""
     made = [
         pb.Series(

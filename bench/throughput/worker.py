@@ -54,10 +54,7 @@ class Task(NamedTuple):
 
 
 class Stopwatch:
-    """Seconds of this process' processor time, and of the wall clock, from its `warm`-th message on.
-
-    `done` is set by the last message.
-    """
+    """Times the messages after the first `warm`; `done` is set by the last one."""
 
     def __init__(self, task: Task) -> None:
         self._left = task.messages
@@ -79,8 +76,9 @@ class Stopwatch:
             self.done.set()
 
     def told(self) -> dict[str, float]:
-        """Return microseconds a message."""
-        return {f"{name}_us": 1e6 * s / self._counted for name, s in zip(("cpu", "wall"), self._spent)}
+        """Return microseconds a message: of processor time, over all threads, and by the clock."""
+        cpu_s, wall_s = self._spent
+        return {"cpu_us": 1e6 * cpu_s / self._counted, "wall_us": 1e6 * wall_s / self._counted}
 
 
 async def per_sample(task: Task) -> dict[str, Any]:
@@ -163,8 +161,7 @@ def fold(messages: Iterable[tuple[int, bytes]], task: Task) -> dict[str, Any]:
     chains = [Chains() for _ in range(SOURCES)]
     states = [sources.begin(layout, NOTHING_DECLARED, policy) for layout in layouts.values()]
     decoding = folding = 0.0
-    seen = 0
-    for partition, value in messages:
+    for seen, (partition, value) in enumerate(messages, start=1):
         begun = time.process_time()
         tick = pb.Tick.FromString(value)
         layout = layouts[tick.layout]
@@ -174,7 +171,6 @@ def fold(messages: Iterable[tuple[int, bytes]], task: Task) -> dict[str, Any]:
         sight = Sight(layout, layout.source, tick.at_ms, tick.at_ms + tick.holds_ms, values)
         ready = time.process_time()
         sources.see(states[partition], sight, policy)
-        seen += 1
         if seen > task.warm:
             decoding += decoded - begun
             folding += time.process_time() - ready
@@ -187,7 +183,9 @@ def fold(messages: Iterable[tuple[int, bytes]], task: Task) -> dict[str, Any]:
         "decode_us": 1e6 * decoding / counted,
         "core_us": 1e6 * folding / counted,
         "forecasts_us": 1e6 * made,
-        "forecasts": [b64encode(one.SerializeToString(deterministic=True)).decode() for one in said],
+        "forecasts": [
+            b64encode(one.SerializeToString(deterministic=True)).decode() for one in said
+        ],
     }
 
 
