@@ -14,7 +14,8 @@ PROFILES ?=
 COMPOSE_ENV = COMPOSE_FILE=compose.yaml$(if $(filter 3,$(BROKERS)),:deploy/compose.brokers.yaml) COMPOSE_PROFILES=$(PROFILES)
 
 .DEFAULT_GOAL := help
-.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full wire demo takeover outage up \
+SERIES ?=
+.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full accuracy wire demo takeover outage up \
 	down logs drill clean
 
 help: ## print the verbs
@@ -76,6 +77,9 @@ bench-full: setup ## the grid of cold starts, scenarios and traces
 
 wire: setup ## bytes and time of a tick of samples, by encoding; a minute or two
 	@$(BIN)/python -m bench.wire
+
+accuracy: setup ## judge the forecasts beside those of others: SERIES="files or folders" [OUT=dir]
+	@$(BIN)/python -m bench.accuracy $(SERIES) --out "$(if $(filter file,$(origin OUT)),out/accuracy,$(OUT))"
 
 demo: system setup ## the whole loop on a real trace: [TRACE=file] [COPIES=1] [DURATION=120] [OUT=dir]
 	@$(BIN)/plimsoll demo $(if $(TRACE),--trace "$(TRACE)") --copies $(COPIES) --duration $(DURATION) --out "$(OUT)"

@@ -31,6 +31,10 @@ Out = Annotated[
     Path, typer.Option(help="Folder for results.json, report.md, report.html, pictures.")
 ]
 Policies = Annotated[str, typer.Option(help="Policies, separated by commas, or `all`.")]
+Variants = Annotated[
+    str,
+    typer.Option(help="Of the peers, their variants, separated by commas (`list`), or `all`."),
+]
 Jobs = Annotated[int, typer.Option(min=0, help="Runs at a time; 0: as many as there are cores.")]
 Seeds = Annotated[int, typer.Option(min=1, max=100, help="How many seeds, paired: 1, 2, 3, ...")]
 
@@ -41,7 +45,7 @@ def list_scenarios() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from bench.peers import NAMES
+    from bench.peers import NAMES, chosen_variants
     from bench.scenario import names, read_scenario
 
     table = Table("scenario", "models", "GPUs", "load", "what it is", box=None)
@@ -52,6 +56,7 @@ def list_scenarios() -> None:
             table.add_row(name, str(len(scenario.models)), str(gpus), scenario.kind, scenario.about)
     Console().print(table)
     Console().print(f"\npolicies: {', '.join(NAMES)}")
+    Console().print(f"variants of the peers: {', '.join(chosen_variants('all'))}")
 
 
 @app.command()
@@ -64,6 +69,7 @@ def run(
         typer.Option(help="MODEL=FILE: a model's load from a trace; as often as you like."),
     ] = None,
     policies: Policies = "all",
+    variants: Variants = "all",
     seed: Annotated[
         int, typer.Option(min=0, help="The seed of the load: the one that is run.")
     ] = 1,
@@ -81,7 +87,7 @@ def run(
 
     chosen = tuple(range(1, seeds + 1)) if seeds is not None else (seed,)
     case = Case(scenario, _traces(trace or []), cold_start)
-    _play([case], policies, chosen, out, jobs)
+    _play([case], policies, variants, chosen, out, jobs)
 
 
 @app.command()
@@ -95,7 +101,7 @@ def full(out: Out = Path("out/bench-full"), seeds: Seeds = 3, jobs: Jobs = 0) ->
 
     with _one_line():
         grid = cases(shared_folder() / "traces")
-    _play(grid, "all", tuple(range(1, seeds + 1)), out, jobs)
+    _play(grid, "all", "all", tuple(range(1, seeds + 1)), out, jobs)
 
 
 def main() -> None:
@@ -104,19 +110,24 @@ def main() -> None:
 
 
 def _play(
-    cases: "Sequence[Case]", policies: str, seeds: tuple[int, ...], out: Path, jobs: int
+    cases: "Sequence[Case]",
+    policies: str,
+    variants: str,
+    seeds: tuple[int, ...],
+    out: Path,
+    jobs: int,
 ) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from bench.campaign import play
     from bench.load import load_of
-    from bench.peers import chosen
+    from bench.peers import chosen, chosen_variants
     from bench.write import check, summary, write
 
     console = Console(stderr=True)
     with _one_line():
-        wanted = chosen(policies)
+        wanted, kinds = chosen(policies), chosen_variants(variants)
         scenarios = [case.scenario() for case in cases]
         for made in scenarios:  # a file that cannot be read is told before anything runs
             load_of(made, seeds[0])
@@ -131,7 +142,7 @@ def _play(
         with Progress(*columns, console=console) as progress:
             for scenario in scenarios:
                 tell = _teller(progress, scenario.name)
-                done.append(play(scenario, wanted, seeds, tell, jobs))
+                done.append(play(scenario, wanted, kinds, seeds, tell, jobs))
         write(done, out)
     for campaign in done:
         Console().print(summary(campaign))

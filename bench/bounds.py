@@ -16,17 +16,19 @@ Ints = npt.NDArray[np.int64]
 KINDS = ((2.0, "smooth"), (4.0, "bursty"))
 
 
-def oracle_gpu_s(scenario: Scenario, load: Load) -> dict[str, Floats]:
-    """Return by model what the bound charges each of its requests that is due in the window.
+def oracle_gpu_s(scenario: Scenario, load: Load, begin_s: float | None = None) -> dict[str, Floats]:
+    """Return by model what the bound charges each of its requests that is due from `begin_s` on.
 
-    Requests before the window have part 0: the bound is that of the window's requests alone. LLMs'
-    iterations may last as long as the objective, though the modelled engine keeps to 0.9 of it.
+    Without it, from the end of the warm-up on. Requests before it have part 0: the bound is that of
+    the others alone. LLMs' iterations may last as long as the objective, though the modelled engine
+    keeps to 0.9 of it.
     """
+    begin_ms = 1000 * (scenario.warmup_s if begin_s is None else begin_s)
     types = {node.device_type for node in scenario.fleet.nodes}
     found = {}
     for spec in scenario.models:
         arrivals = load.arrivals[spec.name]
-        inside = arrivals.at_ms >= 1000 * scenario.warmup_s
+        inside = arrivals.at_ms >= begin_ms
         judged = select(arrivals, inside)
         laws = [law for name, law in sorted(spec.law.items()) if name in types]
         parts = np.zeros(len(inside))

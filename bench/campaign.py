@@ -1,4 +1,4 @@
-"""Many runs at once, on the cores there are: first the sizes, then every policy and seed.
+"""Many runs at once, on the cores there are: the sizes, then tuning, then every policy and seed.
 
 A worker is a process and does one run after the other. Nothing is written here.
 """
@@ -15,13 +15,19 @@ from bench.bounds import burst_of, kind_of, oracle_gpu_s
 from bench.full import Full, full_replica
 from bench.load import load_of
 from bench.outcome import Row, with_regret
-from bench.peers import Variant
+from bench.peers import SCALERS, SHARES, TUNED, Variant, variants_of
 from bench.run import Plan, Result, Series, run
 from bench.scenario import Scenario
 from bench.sizing import HEADROOM, SEED, TARGETS, gpus_of, static_sizes
+from bench.tuning import Chosen, best, settings_of, try_out
+from bench.window import Window, judged_on
 from libs.fleet.warm import warm as fleet_warm
 from services.predictor.core.warm import warm as predictor_warm
+from services.scheduler.core.warm import warm as scheduler_warm
 
+AT_ONCE = 4  # settings that a worker tries on one load
+# Our share loop takes most of a run's time: a peer's counts under it are played on so many seeds.
+SHARED_SEEDS = 1
 T = TypeVar("T")
 Tell = Callable[[str, int, int], None]  # what is done, how much of it, of how much
 
@@ -38,8 +44,9 @@ class Facts(NamedTuple):
     labels: dict[str, str]  # of the load, by model
     burst: float  # largest 10 s mean / mean, of oracle work
     kind: str
-    oracle_gpus: dict[str, float]  # by model, in the mean
+    oracle_gpus: dict[str, float]  # by model, in the mean of the judged part
     duration_s: float
+    judged: Window
     notes: list[str]
 
 
@@ -52,12 +59,18 @@ class Campaign(NamedTuple):
     rows: list[Row]
     series: dict[tuple[str, str], Series]  # of the first seed, by policy and variant
     facts: Facts
+    chosen: dict[str, Chosen]  # by peer: what tuning found
 
 
 def play(
-    scenario: Scenario, policies: Sequence[str], seeds: Sequence[int], tell: Tell, jobs: int = 0
+    scenario: Scenario,
+    policies: Sequence[str],
+    variants: Collection[str],
+    seeds: Sequence[int],
+    tell: Tell,
+    jobs: int = 0,
 ) -> Campaign:
-    """Run every policy with every seed, and compare.
+    """Run every policy with every seed, and compare; of peers, only these variants.
 
     Raises:
         ContractError: the load cannot be read, before anything runs.
@@ -67,35 +80,36 @@ def play(
         spec.name: full_replica(spec, loads[SEED].arrivals[spec.name]) for spec in scenario.models
     }
     load = loads[seeds[0]]
-    window_s = load.duration_s - scenario.warmup_s
-    charge = {m: float(part.sum()) / window_s for m, part in oracle_gpu_s(scenario, load).items()}
+    window = judged_on(scenario, load)
+    parts = oracle_gpu_s(scenario, load, window.begin_s)
+    charge = {m: float(part.sum()) / window.seconds for m, part in parts.items()}
     burst = burst_of(scenario, load)
     fleet_warm()  # here, once, so that the workers find the kernels compiled
     predictor_warm()
+    scheduler_warm()
     with _pool(jobs) as pool:
         sizes = _sizes(pool, scenario, full, tell)
         first = {model: found[0] for model, found in sizes.items()}
         plan = Plan(scenario, full, first)
-        variants, notes = _variants(scenario, policies, sizes)
-        futures = {
-            pool.submit(run, plan, variant, seed): (variant, seed)
-            for seed in seeds
-            for variant in variants
-        }
-        done: dict[tuple[Variant, int], Result] = {}
-        for future in _each(futures, lambda n: tell("runs", n, len(futures))):
-            done[futures[future]] = future.result()
+        peers = [policy for policy in policies if policy in SCALERS]
+        tuned = peers if any(name.startswith(TUNED) for name in variants) else []
+        chosen = _tuned(pool, plan, tuned, seeds[0], tell)
+        static, notes = _statics(scenario, sizes) if "static" in policies else ([], [])
+        runs = [Variant(name) for name in ("clairvoyant", "ours") if name in policies]
+        runs += _of_peers(peers, variants, chosen)
+        runs += [*static, *(Variant(name) for name in ("oracle",) if name in policies)]
+        done = _results(pool, plan, runs, seeds, tell)
     rows = with_regret([result.row for result in done.values()])
     series = {
         (variant.policy, variant.variant): result.series
-        for variant in variants
+        for variant in runs
         if (result := done[variant, seeds[0]]).series is not None
     }
     reached = [row["slo_attainment"] or 0.0 for row in rows if row["policy"] != "oracle"]
     if reached and max(reached) < 0.99:
         notes.append("No policy reached 99 %: some of this load may be more than any fleet can do.")
-    facts = Facts(load.labels(), burst, kind_of(burst), charge, load.duration_s, notes)
-    return Campaign(scenario, tuple(seeds), first, rows, series, facts)
+    facts = Facts(load.labels(), burst, kind_of(burst), charge, load.duration_s, window, notes)
+    return Campaign(scenario, tuple(seeds), first, rows, series, facts, chosen)
 
 
 def cores() -> int:
@@ -120,30 +134,72 @@ def _size(scenario: Scenario, full: Full, model: str) -> list[int]:
     return static_sizes(scenario, load_of(scenario, SEED), full, model)
 
 
-def _variants(
-    scenario: Scenario, policies: Sequence[str], sizes: dict[str, list[int]]
-) -> tuple[list[Variant], list[str]]:
-    """Return what is to be run, the slowest first, and what a reader must know of the sizes."""
+def _statics(scenario: Scenario, sizes: dict[str, list[int]]) -> tuple[list[Variant], list[str]]:
+    """Return the static fleets, and what a reader must know of their sizes."""
     gpus = len(scenario.fleet.devices())
-    found: list[Variant] = []
+    found: dict[int, Variant] = {}
     notes = []
-    for policy in sorted(policies, key=lambda name: name not in ("clairvoyant", "ours")):
-        if policy != "static":
-            found.append(Variant(policy))
-            continue
-        seen = set()
-        for place, size_of in enumerate(SIZES, 1):
-            replicas = {model: size[place] for model, size in sizes.items()}
-            n = gpus_of(scenario, replicas)
-            if n > gpus:
-                notes.append(
-                    f"A static fleet {size_of} would take {n} GPUs, and there are {gpus}; it is "
-                    "left out."
-                )
-            elif n not in seen:
-                seen.add(n)
-                found.append(Variant("static", f"n={n}", tuple(replicas.items())))
-    return found, notes
+    for place, size_of in enumerate(SIZES, 1):
+        replicas = {model: size[place] for model, size in sizes.items()}
+        n = gpus_of(scenario, replicas)
+        if n > gpus:
+            notes.append(
+                f"A static fleet {size_of} would take {n} GPUs, and there are {gpus}; it is "
+                "left out."
+            )
+        else:
+            found.setdefault(n, Variant("static", f"n={n}", tuple(replicas.items())))
+    return list(found.values()), notes
+
+
+def _of_peers(
+    peers: Sequence[str], wanted: Collection[str], chosen: dict[str, Chosen]
+) -> list[Variant]:
+    """Return the variants of all peers that are wanted, the slowest first."""
+    found = [
+        Variant(policy, name, settings=tuple(chosen[policy].items()) if TUNED in name else ())
+        for policy in peers
+        for name in variants_of(policy)
+        if name in wanted
+    ]
+    return sorted(found, key=lambda variant: not variant.variant.endswith(SHARES))
+
+
+def _tuned(
+    pool: ProcessPoolExecutor, plan: Plan, peers: Sequence[str], seed: int, tell: Tell
+) -> dict[str, Chosen]:
+    settings = {policy: settings_of(policy) for policy in peers}
+    futures = {
+        pool.submit(try_out, plan, policy, those[k : k + AT_ONCE], seed): (policy, k)
+        for policy, those in settings.items()
+        for k in range(0, len(those), AT_ONCE)
+    }
+    parts: dict[tuple[str, int], list[list[Row]]] = {}
+    for future in _each(futures, lambda n: tell("tuning", n, len(futures))):
+        parts[futures[future]] = future.result()
+    tried = {
+        policy: [outcome for key in sorted(parts) if key[0] == policy for outcome in parts[key]]
+        for policy in peers
+    }
+    return {policy: best(settings[policy], tried[policy]) for policy in peers}
+
+
+def _results(
+    pool: ProcessPoolExecutor,
+    plan: Plan,
+    variants: Sequence[Variant],
+    seeds: Sequence[int],
+    tell: Tell,
+) -> dict[tuple[Variant, int], Result]:
+    futures = {
+        pool.submit(run, plan, variant, seed): (variant, seed)
+        for variant in variants
+        for seed in (seeds[:SHARED_SEEDS] if variant.variant.endswith(SHARES) else seeds)
+    }
+    done: dict[tuple[Variant, int], Result] = {}
+    for future in _each(futures, lambda n: tell("runs", n, len(futures))):
+        done[futures[future]] = future.result()
+    return done
 
 
 def _each(futures: Collection[Future[T]], tell: Callable[[int], None]) -> Iterator[Future[T]]:

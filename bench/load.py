@@ -50,6 +50,11 @@ class Load(NamedTuple):
             *blocks,
         )
 
+    def until(self, end_s: float) -> "Load":
+        """Return what comes before `end_s`."""
+        cut = {model: _until(part, 1000 * end_s) for model, part in self.arrivals.items()}
+        return self._replace(arrivals=cut, duration_s=end_s)
+
     def labels(self) -> dict[str, str]:
         """Return by model what its load is; says "synthetic" where it was drawn."""
         return {

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bench.policies.aibrix import Aibrix
-from bench.policies.autoscaler import Autoscaler, Scaler
+from bench.policies.autoscaler import Autoscaler, Case, Scaler
 from bench.policies.clairvoyant import Clairvoyant
 from bench.policies.crane import Crane
 from bench.policies.dynamo import Dynamo
@@ -16,6 +16,7 @@ from bench.policies.ours import Ours
 from bench.policies.phpa import Phpa
 from bench.policies.policy import Policy, Setting
 from bench.policies.ray import Ray
+from bench.policies.shared import Shared
 from bench.policies.static import Static
 from bench.policies.wva import Wva
 from libs.common.errors import SettingError
@@ -39,7 +40,9 @@ CORES: Mapping[str, MakePolicy] = MappingProxyType({"ours": Ours, "clairvoyant":
 # In the order of reports. `static` has a variant for each size, and the oracle is reckoned, not
 # run.
 NAMES = ("static", *SCALERS, "ours", "clairvoyant", "oracle")
-DEFAULT = "default"
+DEFAULT, TUNED = "default", "tuned"
+SHARES = "+shares"  # of a variant: the same counts, under our router and share loop
+SHARED = (DEFAULT + SHARES, TUNED + SHARES)
 
 
 class Variant(NamedTuple):
@@ -48,6 +51,7 @@ class Variant(NamedTuple):
     policy: str
     variant: str = DEFAULT
     replicas: tuple[tuple[str, int], ...] = ()  # of `static`: by model
+    settings: tuple[tuple[str, Any], ...] = ()  # of a peer that is tuned: by model
 
 
 def chosen(names: str) -> tuple[str, ...]:
@@ -67,11 +71,41 @@ def chosen(names: str) -> tuple[str, ...]:
     return tuple(name for name in NAMES if name in wanted)
 
 
+def variants_of(policy: str) -> tuple[str, ...]:
+    """Return the variants of a peer: its own settings, tuned, and both with our shares."""
+    return (*SCALERS[policy].variants, TUNED, *SHARED)
+
+
+def chosen_variants(names: str) -> tuple[str, ...]:
+    """Return the variants of a list such as `default,tuned`, or of `all`.
+
+    Raises:
+        SettingError: no peer has such a variant.
+    """
+    known = tuple(dict.fromkeys(name for policy in SCALERS for name in variants_of(policy)))
+    if names == "all":
+        return known
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    for name in wanted:
+        if name not in known:
+            raise SettingError(f"--variants: no variant {name!r}; there are {', '.join(known)}")
+    if not wanted:
+        raise SettingError(f"--variants: names none; there are {', '.join(known)}")
+    return tuple(name for name in known if name in wanted)
+
+
 def make(variant: Variant, setting: Setting) -> Policy:
     """Return the policy of a variant, for one run."""
     if variant.policy == "static":
         return Static(setting, dict(variant.replicas))
-    if variant.policy in SCALERS:
-        scaler = SCALERS[variant.policy]
-        return Autoscaler(setting, lambda case: scaler(case, scaler.variants[variant.variant]))
-    return CORES[variant.policy](setting)
+    if variant.policy in CORES:
+        return CORES[variant.policy](setting)
+    scaler, by_model = SCALERS[variant.policy], dict(variant.settings)
+
+    def make_scaler(case: Case) -> Scaler:
+        if by_model:
+            return scaler(case, by_model[case.spec.name])
+        return scaler(case, scaler.variants[variant.variant.removesuffix(SHARES)])
+
+    kind = Shared if variant.variant.endswith(SHARES) else Autoscaler
+    return kind(setting, make_scaler)

@@ -8,39 +8,34 @@ import json
 from collections.abc import Sequence
 
 from bench.campaign import Campaign
-from bench.compare import Estimate, Line, lines, ours_of, paired
+from bench.compare import TARGET, lines
+from bench.sentences import headline, sentences, standing
+from bench.table import Table, by_model, comparison, hours_of, tuned
 
-COLUMNS = (
-    "policy",
-    "within objective",
-    "p99 latency",
-    "p99 TTFT",
-    "p99 TPOT",
-    "GPUs serving",
-    "− ours",
-    "GPUs training",
-    "busy",
-    "useful",
-    "standby memory",
-    "moves",
-    "regret to oracle",
-    "to clairvoyant",
-)
 PICTURES = {
-    "pareto": "Attainment against charge. Each point is the mean over the seeds; the grey line "
-    "joins the static fleets.",
-    "charge": "What the time of all GPUs was charged to, in the first seed.",
+    "frontier": "Attainment against charge: means over the seeds. The black line is the least "
+    "charge of any peer at each attainment, the dashed one that of their counts with our shares; "
+    "grey joins the static fleets.",
+    "charge": "What the time of all GPUs was charged to, in the first seed. Of the peers, tuned.",
     "latency": "How many requests took longer than so many times the objective, in the first seed.",
     "timeline": "Load, replicas, queue and charge over time, in the first seed. The grey strip is "
-    "the warm-up, which is not judged.",
+    "not judged: the warm-up, and what peers are tuned on.",
 }
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;color:#222}
-body{max-width:70rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}
-th,td{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
-th{border-bottom:2px solid #888}th:first-child,td:first-child{text-align:left}
-tr.ours{background:#eef4fa;font-weight:600}figure{margin:1.5rem 0}figcaption{color:#555}
+body{max-width:76rem;margin:2rem auto;padding:0 1rem}
+table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto;font-size:13px}
+th,td{padding:.15rem .5rem;border-bottom:1px solid #e4e4e4;text-align:right;vertical-align:bottom}
+td{white-space:nowrap}th{border-bottom:2px solid #888}td.text,th.text{text-align:left}
+tr.ours{background:#dce9f5;font-weight:600}tr.bound{color:#777;font-style:italic}
+tr.good td{background:#f3f8ef}tr.ours td{background:#dce9f5}tr.last td{border-bottom:2px solid #888}
+p.headline{font-size:18px;font-weight:600}figure{margin:1.5rem 0}figcaption{color:#555}
 svg{max-width:100%;height:auto}"""
+MARKS = {"ours": "ours", "oracle": "bound", "clairvoyant": "bound"}
+TUNING = (
+    "For each model the cheapest setting that attains 99.5 % of its requests on the tuning part of "
+    "the first seed, else one next to the highest attainment; only what differs from the peer's "
+    "own default is named."
+)
 
 
 def results(campaigns: Sequence[Campaign]) -> str:
@@ -51,14 +46,15 @@ def results(campaigns: Sequence[Campaign]) -> str:
 
 def markdown(campaign: Campaign, prefix: str = "") -> str:
     """Return the report, with the pictures as files beside it, named `prefix` + their name."""
-    parts = [f"# Benchmark: {campaign.scenario.name}", *_words(campaign)]
-    head = "| " + " | ".join(COLUMNS) + " |\n| --- |" + " ---: |" * (len(COLUMNS) - 1)
-    body = ["| " + " | ".join(cells) + " |" for _, cells in _table(campaign)]
-    parts.append("\n".join([head, *body]))
-    parts += _notes(campaign)
+    parts = [f"# Benchmark: {campaign.scenario.name}", f"**{_headline(campaign)}**"]
+    parts += _sentences(campaign)
+    parts += [_markdown_table(comparison(campaign)), *_notes(campaign), *_standing(campaign)]
     for name, text in PICTURES.items():
         parts.append(f"![{name}]({prefix}{name}.svg)\n\n{text}")
-    parts.append(_models(campaign))
+    parts += ["## By model", _markdown_table(by_model(campaign))]
+    if campaign.chosen:
+        parts += ["## What tuning chose", TUNING, _markdown_table(tuned(campaign))]
+    parts += ["## The load", *_words(campaign)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -67,26 +63,39 @@ def page(campaigns: Sequence[tuple[Campaign, dict[str, str]]]) -> str:
     body = []
     for campaign, pictures in campaigns:
         body.append(f"<h1>Benchmark: {html.escape(campaign.scenario.name)}</h1>")
-        body += [f"<p>{_html(text)}</p>" for text in _words(campaign)]
-        body.append(_html_table(COLUMNS, _table(campaign)))
-        body += [f"<p>{_html(text)}</p>" for text in _notes(campaign)]
+        body.append(f'<p class="headline">{_html(_headline(campaign))}</p>')
+        body += [f"<p>{_html(text)}</p>" for text in _sentences(campaign)]
+        body.append(_html_table(comparison(campaign)))
+        body += [f"<p>{_html(text)}</p>" for text in (*_notes(campaign), *_standing(campaign))]
         for name, text in PICTURES.items():
             svg = pictures[name]
             # Ids are unique in a picture, not in a page of several.
             body.append(
                 f"<figure>{svg[svg.index('<svg') :]}<figcaption>{text}</figcaption></figure>"
             )
-        head, rows = _models_table(campaign)
-        body += [
-            "<h2>By model</h2>",
-            _html_table(head, [(row[0], row) for row in rows]),
-        ]
+        body += ["<h2>By model</h2>", _html_table(by_model(campaign))]
+        if campaign.chosen:
+            body += [f"<h2>What tuning chose</h2><p>{_html(TUNING)}</p>"]
+            body.append(_html_table(tuned(campaign)))
+        body += ["<h2>The load</h2>", *(f"<p>{_html(text)}</p>" for text in _words(campaign))]
     title = ", ".join(campaign.scenario.name for campaign, _ in campaigns)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>Plimsoll benchmark: {html.escape(title)}</title><style>{STYLE}</style></head>\n"
         "<body>\n" + "\n".join(body) + "\n</body></html>\n"
     )
+
+
+def _headline(campaign: Campaign) -> str:
+    return headline(lines(campaign.rows))
+
+
+def _sentences(campaign: Campaign) -> list[str]:
+    return sentences(lines(campaign.rows), hours_of(campaign))
+
+
+def _standing(campaign: Campaign) -> list[str]:
+    return standing(lines(campaign.rows), hours_of(campaign))
 
 
 def _words(campaign: Campaign) -> list[str]:
@@ -100,8 +109,8 @@ def _words(campaign: Campaign) -> list[str]:
     cold = "as the models say" if scenario.cold_start_s is None else f"{scenario.cold_start_s:g} s"
     return [
         f"{scenario.about[:1].upper()}{scenario.about[1:]}. {len(scenario.models)} models on "
-        f"{len(gpus)} GPUs, {facts.duration_s:g} s of which the first {scenario.warmup_s:g} are "
-        f"not judged, cold start {cold}. Seeds: {seeds}.",
+        f"{len(gpus)} GPUs, {facts.duration_s:g} s of which the last {facts.judged.seconds:g} are "
+        f"judged, cold start {cold}. Seeds: {seeds}.",
         f"The load is {facts.kind}: its largest 10 s mean is {facts.burst:.2f} times its mean "
         f"(oracle work). The oracle needs {need:.1f} GPUs in the mean, {100 * share:.0f} % of "
         f"them for {largest}.",
@@ -112,6 +121,7 @@ def _words(campaign: Campaign) -> list[str]:
 
 
 def _notes(campaign: Campaign) -> list[str]:
+    judged = campaign.facts.judged
     many = len(campaign.seeds) > 1
     interval = (
         "With ±: half of the 95 % interval over the seeds, of differences against ours on the same "
@@ -120,81 +130,36 @@ def _notes(campaign: Campaign) -> list[str]:
         else "One seed: no intervals."
     )
     return [
-        f"Means over the seeds. *Within objective*: of the model that fares worst. {interval} "
-        "*GPUs serving* and *training*: GPU-hours ÷ hours. *Regret*: charge ÷ the bound − 1, from "
-        "99 % attainment on. “–”: infinite, not defined, or not run.",
+        f"First those that attain {100 * TARGET:g} %, the cheapest on top; then the others. All "
+        f"are judged on {judged.begin_s:g} to {judged.end_s:g} s; means over the seeds. *Within "
+        f"objective*: of the model that fares worst. *GPUs serving*, the charge, and *training*: "
+        f"GPU-hours ÷ hours. {interval} *Regret*: charge ÷ the bound − 1, from 99 % attainment on. "
+        "*+shares*: a peer's counts under our router and share loop. “–”: infinite, not defined, "
+        "or not run.",
         *campaign.facts.notes,
     ]
 
 
-def _table(campaign: Campaign) -> list[tuple[str, list[str]]]:
-    """Return (policy, cells), ours first among equals of the rows' order."""
-    found = lines(campaign.rows)
-    ours = ours_of(found)
-    hours = (campaign.facts.duration_s - campaign.scenario.warmup_s) / 3600
-    return [(line.policy, cells(line, ours, hours)) for line in found]
+def _markdown_table(table: Table) -> str:
+    figures = len(table.head) - table.texts
+    marks = [*[" --- "] * table.texts, *[" ---: "] * figures]
+    head = ["| " + " | ".join(table.head) + " |", "|" + "|".join(marks) + "|"]
+    return "\n".join([*head, *("| " + " | ".join(cells) + " |" for _, cells in table.rows)])
 
 
-def cells(line: Line, ours: Line | None, hours: float) -> list[str]:
-    """Return a line of the table, one text a column; `hours` is the window's length."""
-    gap = paired(line, ours, "gpu_hours_serving")
-    less_ours = "–"
-    if gap is not None and line is not ours:
-        scaled = Estimate(gap.mean / hours, None if gap.half is None else gap.half / hours)
-        less_ours = _estimate(scaled)
-    return [
-        line.name,
-        _percent(line.mean("slo_attainment"), 2),
-        _ms(line.mean("latency_ms", "p99")),
-        _ms(line.mean("ttft_ms", "p99")),
-        _ms(line.mean("tpot_ms", "p99")),
-        _number(line.mean("gpu_hours_serving"), hours),
-        less_ours,
-        _number(line.mean("gpu_hours_training"), hours),
-        _percent(line.mean("gpu_busy_share"), 1),
-        _percent(line.mean("useful_work_share"), 1),
-        _percent(line.mean("standby_memory_share"), 1),
-        _number(line.mean("moves"), 1.0, 0),
-        _percent(line.mean("regret_vs_oracle"), 0),
-        _percent(line.mean("regret_vs_clairvoyant"), 0),
-    ]
-
-
-def _models_table(campaign: Campaign) -> tuple[list[str], list[list[str]]]:
-    names = [spec.name for spec in campaign.scenario.models]
-    hours = (campaign.facts.duration_s - campaign.scenario.warmup_s) / 3600
-    rows = []
-    for line in lines(campaign.rows):
-        cells = [line.name]
-        for m in range(len(names)):
-            shares = [row["models"][m]["slo_attainment"] for row in line.rows]
-            charge = [row["models"][m]["gpu_hours_serving"] for row in line.rows]
-            known = [share for share in shares if share is not None]
-            share = sum(known) / len(known) if known else None
-            cells.append(f"{_percent(share, 2)}, {sum(charge) / len(charge) / hours:.1f}")
-        rows.append(cells)
-    return ["within objective, GPUs", *names], rows
-
-
-def _models(campaign: Campaign) -> str:
-    head, rows = _models_table(campaign)
-    text = [
-        "## By model",
-        "",
-        "| " + " | ".join(head) + " |",
-        "| --- |" + " ---: |" * (len(head) - 1),
-    ]
-    text += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(text)
-
-
-def _html_table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+def _html_table(table: Table) -> str:
+    kinds = [*[' class="text"'] * table.texts, *[""] * (len(table.head) - table.texts)]
+    top = "".join(
+        f"<th{kind}>{html.escape(cell)}</th>" for kind, cell in zip(kinds, table.head, strict=True)
+    )
     body = []
-    for policy, cells in rows:
-        kind = ' class="ours"' if policy == "ours" else ""
-        columns = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-        body.append(f"<tr{kind}>{columns}</tr>")
+    for place, (policy, cells) in enumerate(table.rows):
+        marks = [MARKS.get(policy, "")]
+        marks += ["good"] * (place < table.good) + ["last"] * (place == table.good - 1)
+        columns = "".join(
+            f"<td{kind}>{html.escape(cell)}</td>" for kind, cell in zip(kinds, cells, strict=True)
+        )
+        body.append(f'<tr class="{" ".join(filter(None, marks))}">{columns}</tr>')
     return f"<table><tr>{top}</tr>{''.join(body)}</table>"
 
 
@@ -203,22 +168,3 @@ def _html(text: str) -> str:
     return "".join(
         f"<em>{piece}</em>" if place % 2 else piece for place, piece in enumerate(pieces)
     )
-
-
-def _percent(share: float | None, digits: int) -> str:
-    return "–" if share is None else f"{100 * share:.{digits}f} %"
-
-
-def _ms(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value / 1000:.1f} s" if value >= 10_000 else f"{value:.0f} ms"
-
-
-def _number(value: float | None, by: float, digits: int = 1) -> str:
-    return "–" if value is None else f"{value / by:.{digits}f}"
-
-
-def _estimate(value: Estimate) -> str:
-    text = f"{value.mean:+.1f}"
-    return text if value.half is None else f"{text} ± {value.half:.1f}"

@@ -15,6 +15,7 @@ from bench.places import place_of
 from bench.policies.policy import Policy, Setting
 from bench.scenario import Scenario
 from bench.sizing import DRAIN_MS, place_first
+from bench.window import Window, judged_on
 from libs.fleet.model import FleetModel
 
 Floats = npt.NDArray[np.float64]
@@ -57,36 +58,53 @@ class Result(NamedTuple):
 
 
 def run(plan: Plan, variant: Variant, seed: int) -> Result:
-    """Play one run. The same arguments give the same result, `decide_us` aside.
+    """Play one run and judge it. The same arguments give the same result, `decide_us` aside.
 
     Raises:
         ContractError: the load cannot be read.
     """
     scenario = plan.scenario
     load = load_of(scenario, seed)
-    parts = in_due_order(load, oracle_gpu_s(scenario, load))
-    head = {
+    window = judged_on(scenario, load)
+    parts = in_due_order(load, oracle_gpu_s(scenario, load, window.begin_s))
+    if variant.policy == "oracle":
+        row = _head(scenario, variant, seed, window) | _oracle(scenario, load, window, parts)
+        return Result(row, None)
+    return play(plan, variant, seed, load, window, parts)
+
+
+def play(
+    plan: Plan, variant: Variant, seed: int, load: Load, window: Window, parts: Floats
+) -> Result:
+    """Play a load until the window's end, and reckon what came of that window.
+
+    `parts` is the oracle's charge of each request, (requests,), in due order.
+    """
+    policy = make(variant, Setting(plan.scenario, plan.full, load, seed))
+    gc.collect()
+    head = _head(plan.scenario, variant, seed, window)
+    return _Run(plan, load, window, parts, policy).result(head)
+
+
+def _head(scenario: Scenario, variant: Variant, seed: int, window: Window) -> Row:
+    return {
         "scenario": scenario.name,
         "policy": variant.policy,
         "variant": variant.variant,
         "seed": seed,
+        "judged_from_s": round(window.begin_s, 3),
+        "judged_until_s": round(window.end_s, 3),
     }
-    if variant.policy == "oracle":
-        return Result({**head, **_oracle(scenario, load, parts)}, None)
-    policy = make(variant, Setting(scenario, plan.full, load, seed))
-    gc.collect()
-    return _Run(plan, load, parts, policy).result(head)
 
 
-def _oracle(scenario: Scenario, load: Load, parts: Floats) -> Row:
+def _oracle(scenario: Scenario, load: Load, window: Window, parts: Floats) -> Row:
     requests = load.requests()
-    judged = requests.due_ms >= SECOND_MS * scenario.warmup_s
+    judged = requests.due_ms >= SECOND_MS * window.begin_s
     devices = scenario.fleet.devices()
     # On one type of device this is exact; of several, the cheapest keeps the cost a bound.
     price = min(device.price_usd_per_hour for device in devices)
-    window_s = load.duration_s - scenario.warmup_s
     row = oracle_row(
-        requests.model[judged], parts[judged], scenario.models, len(devices), window_s, price
+        requests.model[judged], parts[judged], scenario.models, len(devices), window.seconds, price
     )
     return {**row, "decide_us": {"p50": None, "p99": None}}
 
@@ -94,12 +112,13 @@ def _oracle(scenario: Scenario, load: Load, parts: Floats) -> Row:
 class _Run:
     """The state of one run, moved from waking to waking."""
 
-    def __init__(self, plan: Plan, load: Load, parts: Floats, policy: Policy) -> None:
+    def __init__(
+        self, plan: Plan, load: Load, window: Window, parts: Floats, policy: Policy
+    ) -> None:
         scenario = plan.scenario
         self._plan, self._load, self._parts, self._policy = plan, load, parts, policy
         self._specs = scenario.models
-        self._begin_ms = SECOND_MS * scenario.warmup_s
-        self._end_ms = SECOND_MS * load.duration_s
+        self._begin_ms, self._end_ms = SECOND_MS * window.begin_s, SECOND_MS * window.end_s
         self._fleet = FleetModel(scenario.fleet, self._specs, switch_ms=scenario.switch_ms)
         place_first(self._fleet, self._specs, plan.first)
         self._fleet.submit(load.requests())

@@ -7,10 +7,13 @@ from pathlib import Path
 from rich.table import Table
 
 from bench.campaign import Campaign
-from bench.compare import lines, ours_of
 from bench.pictures import draw
-from bench.report import COLUMNS, cells, markdown, page, results
+from bench.report import markdown, page, results
+from bench.table import comparison
 from libs.common.errors import SettingError
+
+# Of the columns of the comparison: policy, variant, attainment, charge, - ours, training, regret.
+SHOWN = (0, 1, 2, 6, 7, 8, 12)
 
 
 def check(out: Path) -> None:
@@ -43,16 +46,17 @@ def write(campaigns: Sequence[Campaign], out: Path) -> None:
 
 def summary(campaign: Campaign) -> Table:
     """Return the report's table for the terminal: its first columns."""
-    shown = (0, 1, 5, 6, 7, 12)
+    found = comparison(campaign)
     table = Table(title=f"{campaign.scenario.name}", title_justify="left", box=None)
-    for place in shown:
-        table.add_column(COLUMNS[place], justify="left" if place == 0 else "right")
-    found = lines(campaign.rows)
-    ours = ours_of(found)
-    hours = (campaign.facts.duration_s - campaign.scenario.warmup_s) / 3600
-    for line in found:
-        row = cells(line, ours, hours)
-        table.add_row(*(row[place] for place in shown), style="bold" if line is ours else None)
+    for place in SHOWN:
+        words = place < found.texts
+        table.add_column(found.head[place], justify="left" if words else "right", no_wrap=words)
+    for place, (policy, cells) in enumerate(found.rows):
+        table.add_row(
+            *(cells[column] for column in SHOWN),
+            style="bold" if policy == "ours" else None,
+            end_section=place == found.good - 1,
+        )
     return table
 
 

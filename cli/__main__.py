@@ -138,6 +138,46 @@ def produce(
     _run(send)
 
 
+@app.command(epilog=BUS)
+def trigger(
+    model: Annotated[str, typer.Argument(help="A registered model.")],
+    factor: Annotated[
+        float | None, typer.Option(help="How many times the load there would be without it.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Or the whole load, requests a second.")
+    ] = None,
+    begins_in: Annotated[str, typer.Option("--in", help="When it begins: 90s, 5m, 2h.")] = "0s",
+    lasts: Annotated[str, typer.Option("--for", help="How long it lasts; a week at most.")] = "60s",
+    kind: Annotated[str, typer.Option(help="cron, warning or app: what is learned is of each.")] = (
+        "app"
+    ),
+) -> None:
+    """Announce that a model's load will rise, so that replicas are loaded before it does.
+
+    A kind that exaggerates is believed less; one that recurs is foreseen by itself.
+
+    For example: plimsoll trigger chat --factor 3 --in 60s --for 120s
+    """
+
+    async def send() -> None:
+        import time
+
+        from cli import trigger as triggers
+        from cli.connection import connect, kafka_section
+
+        lift = triggers.Lift(
+            kind, factor, rate, triggers.seconds(begins_in), triggers.seconds(lasts)
+        )
+        # It is checked before a broker is sought, which may take a while.
+        said = triggers.trigger(model, lift, time.time_ns() // 1_000_000)
+        async with connect(kafka_section(), "trigger") as bus:
+            place = await triggers.announce(bus, said)
+        typer.echo(f"{triggers.in_words(said)} ({place})")
+
+    _run(send)
+
+
 @app.command()
 def kafka(
     port: Annotated[int, typer.Option(min=0, max=65535, help="A free one if it is in use.")] = 9092,

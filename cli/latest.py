@@ -169,6 +169,8 @@ def _forecast_as_json(forecast: pb.LoadForecast | None) -> dict[str, Any] | None
         return None
     said: dict[str, Any] = MessageToDict(forecast, preserving_proto_field_name=True)
     # Protobuf's own JSON writes 64-bit numbers as text; ours are below 2^53, and numbers.
+    for lift in said.get("lifts", ()):
+        lift.update((name, int(lift[name])) for name in ("at_ms", "until_ms"))
     return {name: int(value) if name in TIMES else value for name, value in said.items()}
 
 

@@ -37,6 +37,7 @@ ROOMS: list[tuple[str, set[str]]] = [
     ),
     ("services/*/__main__.py", {"*"}),
     ("services/*/migrations/*.py", {"*"}),
+    ("services/predictor/core/foresee/*.py", {"numpy", "numba"}),
     ("services/scheduler/core/*.py", CONTRACTS | {"numpy", "numba", f"{COMMON}.jit"}),
     ("services/predictor/core/*.py", CONTRACTS | {"numpy", "numba", f"{COMMON}.jit"}),
     ("services/*/core/*.py", CONTRACTS | {"numpy"}),
@@ -44,6 +45,7 @@ ROOMS: list[tuple[str, set[str]]] = [
     ("services/executor/*.py", SHELL | {"libs.fleet"}),
     ("services/*/*.py", SHELL),
     ("cli/*.py", {"*"}),
+    ("bench/accuracy/yardsticks.py", {"numpy", "statsforecast", "bench.accuracy"}),
     (
         "bench/wire.py",  # it records this host by the adapter that the collector uses
         {"numpy", "rich", "bench", f"{COMMON}.ticks", f"{COMMON}.adapters.host"},

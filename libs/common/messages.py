@@ -327,6 +327,31 @@ class AppSamples(Message):
     samples: tuple[AppSample, ...] = Field(min_length=1, max_length=10_000)
 
 
+# --- What is known ahead: cron, alerts, apps -> predictor -----------------------------------------
+
+
+class LoadTrigger(Message):
+    """Topic `load.triggers`, keyed by model. A fact known ahead: its load rises at `at_ms`.
+
+    How much is said in one of two ways: as the whole rate, or as so many times what would have
+    come. A trigger only ever lifts a forecast. One of the same model, kind and time again is the
+    same one, as said last.
+    """
+
+    model: Name
+    at_ms: EpochMs  # when the lift begins
+    kind: Literal["cron", "warning", "app"] = "app"
+    expected_rate_rps: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    factor: Annotated[float, Field(ge=1, le=1000)] | None = None
+    duration_s: Annotated[float, Field(ge=1, le=7 * 86_400)]  # a week: longer, it is the load
+
+    @model_validator(mode="after")
+    def _check_one_way(self) -> "LoadTrigger":
+        if (self.expected_rate_rps is None) == (self.factor is None):
+            raise ValueError("either expected_rate_rps or factor says how much comes, and not both")
+        return self
+
+
 # --- Inventory: apps <-> inventory ----------------------------------------------------------------
 
 

@@ -74,7 +74,7 @@ class BatchLaw(_message.Message):
     def __init__(self, alpha_ms: _Optional[float] = ..., beta_ms: _Optional[float] = ..., batches: _Optional[int] = ...) -> None: ...
 
 class LoadForecast(_message.Message):
-    __slots__ = ("model", "at_ms", "newest_sample_ms", "next_by_ms", "arrival_rate_rps", "horizon_ms", "mean_rps", "quantile_rps", "peak_10s_quantile_rps", "dispersion", "queue_requests", "in_flight_requests", "slo_ratio_p98", "prompt_tokens_mean", "output_tokens_mean", "lead_time_ms", "law")
+    __slots__ = ("model", "at_ms", "newest_sample_ms", "next_by_ms", "arrival_rate_rps", "horizon_ms", "mean_rps", "quantile_rps", "peak_10s_quantile_rps", "dispersion", "queue_requests", "in_flight_requests", "slo_ratio_p98", "prompt_tokens_mean", "output_tokens_mean", "lead_time_ms", "law", "recent_wape", "recent_coverage_p95", "lifts")
     class LeadTimeMsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +106,9 @@ class LoadForecast(_message.Message):
     OUTPUT_TOKENS_MEAN_FIELD_NUMBER: _ClassVar[int]
     LEAD_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     LAW_FIELD_NUMBER: _ClassVar[int]
+    RECENT_WAPE_FIELD_NUMBER: _ClassVar[int]
+    RECENT_COVERAGE_P95_FIELD_NUMBER: _ClassVar[int]
+    LIFTS_FIELD_NUMBER: _ClassVar[int]
     model: str
     at_ms: int
     newest_sample_ms: int
@@ -123,7 +126,22 @@ class LoadForecast(_message.Message):
     output_tokens_mean: float
     lead_time_ms: _containers.ScalarMap[str, float]
     law: _containers.MessageMap[str, BatchLaw]
-    def __init__(self, model: _Optional[str] = ..., at_ms: _Optional[int] = ..., newest_sample_ms: _Optional[int] = ..., next_by_ms: _Optional[int] = ..., arrival_rate_rps: _Optional[float] = ..., horizon_ms: _Optional[_Iterable[int]] = ..., mean_rps: _Optional[_Iterable[float]] = ..., quantile_rps: _Optional[_Iterable[float]] = ..., peak_10s_quantile_rps: _Optional[_Iterable[float]] = ..., dispersion: _Optional[float] = ..., queue_requests: _Optional[float] = ..., in_flight_requests: _Optional[float] = ..., slo_ratio_p98: _Optional[float] = ..., prompt_tokens_mean: _Optional[float] = ..., output_tokens_mean: _Optional[float] = ..., lead_time_ms: _Optional[_Mapping[str, float]] = ..., law: _Optional[_Mapping[str, BatchLaw]] = ...) -> None: ...
+    recent_wape: float
+    recent_coverage_p95: float
+    lifts: _containers.RepeatedCompositeFieldContainer[Lift]
+    def __init__(self, model: _Optional[str] = ..., at_ms: _Optional[int] = ..., newest_sample_ms: _Optional[int] = ..., next_by_ms: _Optional[int] = ..., arrival_rate_rps: _Optional[float] = ..., horizon_ms: _Optional[_Iterable[int]] = ..., mean_rps: _Optional[_Iterable[float]] = ..., quantile_rps: _Optional[_Iterable[float]] = ..., peak_10s_quantile_rps: _Optional[_Iterable[float]] = ..., dispersion: _Optional[float] = ..., queue_requests: _Optional[float] = ..., in_flight_requests: _Optional[float] = ..., slo_ratio_p98: _Optional[float] = ..., prompt_tokens_mean: _Optional[float] = ..., output_tokens_mean: _Optional[float] = ..., lead_time_ms: _Optional[_Mapping[str, float]] = ..., law: _Optional[_Mapping[str, BatchLaw]] = ..., recent_wape: _Optional[float] = ..., recent_coverage_p95: _Optional[float] = ..., lifts: _Optional[_Iterable[_Union[Lift, _Mapping]]] = ...) -> None: ...
+
+class Lift(_message.Message):
+    __slots__ = ("kind", "at_ms", "until_ms", "announced")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    ANNOUNCED_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    at_ms: int
+    until_ms: int
+    announced: bool
+    def __init__(self, kind: _Optional[str] = ..., at_ms: _Optional[int] = ..., until_ms: _Optional[int] = ..., announced: _Optional[bool] = ...) -> None: ...
 
 class LoadForecasts(_message.Message):
     __slots__ = ("partition", "at_ms", "forecasts")
@@ -136,7 +154,7 @@ class LoadForecasts(_message.Message):
     def __init__(self, partition: _Optional[int] = ..., at_ms: _Optional[int] = ..., forecasts: _Optional[_Iterable[_Union[LoadForecast, _Mapping]]] = ...) -> None: ...
 
 class NodeScore(_message.Message):
-    __slots__ = ("node", "score", "newest_sample_ms", "next_by_ms", "profile")
+    __slots__ = ("node", "score", "newest_sample_ms", "next_by_ms", "profile", "low_hours")
     class Profile(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         UNKNOWN: _ClassVar[NodeScore.Profile]
@@ -152,12 +170,14 @@ class NodeScore(_message.Message):
     NEWEST_SAMPLE_MS_FIELD_NUMBER: _ClassVar[int]
     NEXT_BY_MS_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
+    LOW_HOURS_FIELD_NUMBER: _ClassVar[int]
     node: str
     score: float
     newest_sample_ms: int
     next_by_ms: int
     profile: NodeScore.Profile
-    def __init__(self, node: _Optional[str] = ..., score: _Optional[float] = ..., newest_sample_ms: _Optional[int] = ..., next_by_ms: _Optional[int] = ..., profile: _Optional[_Union[NodeScore.Profile, str]] = ...) -> None: ...
+    low_hours: int
+    def __init__(self, node: _Optional[str] = ..., score: _Optional[float] = ..., newest_sample_ms: _Optional[int] = ..., next_by_ms: _Optional[int] = ..., profile: _Optional[_Union[NodeScore.Profile, str]] = ..., low_hours: _Optional[int] = ...) -> None: ...
 
 class NodeScores(_message.Message):
     __slots__ = ("partition", "at_ms", "scores")

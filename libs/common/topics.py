@@ -89,6 +89,13 @@ INFERENCE_RESULTS = Topic(
     retention_ms=HOUR_MS,
     route="executor → apps",
 )
+LOAD_TRIGGERS = Topic(
+    "load.triggers",
+    "model",
+    messages.LoadTrigger,
+    from_apps=True,
+    route="cron, alerts, apps → predictor",
+)
 LOAD_FORECASTS = Topic(
     "load.forecasts",
     "predictor partition",

@@ -5,13 +5,13 @@ import asyncio
 from libs.common import ticks
 from libs.common.adapters.service import Context, run
 from libs.common.ports import Start
-from libs.common.topics import METRICS_LAYOUTS, REGISTRY_DEVICES, REGISTRY_MODELS
+from libs.common.topics import LOAD_TRIGGERS, METRICS_LAYOUTS, REGISTRY_DEVICES, REGISTRY_MODELS
 from services.predictor.app import Predictor, catch_up
 from services.predictor.core.warm import warm
 from services.predictor.settings import PredictorSettings
 from services.predictor.stream import Stream
 
-DECLARATIONS = (METRICS_LAYOUTS, REGISTRY_MODELS, REGISTRY_DEVICES)
+DECLARATIONS = (METRICS_LAYOUTS, REGISTRY_MODELS, REGISTRY_DEVICES, LOAD_TRIGGERS)
 
 
 async def main(settings: PredictorSettings, context: Context) -> None:

@@ -1,40 +1,41 @@
 """The predictor's shell: takes ticks in, keeps the core's states, sends what they foresee.
 
-Ticks come one by one from `stream.py` (Faust); layouts and the registry are read beside it. A
+Ticks come one by one from `stream.py` (Faust); layouts, registry and triggers are read beside it. A
 forecast is superseded by the next, so it is made when it can be sent: while the broker is slow or
 away nothing piles up, and what goes out then is the newest.
 """
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from itertools import islice
-from math import isnan
 
 import structlog
-from prometheus_client import Gauge
 
 from libs.common import intake, ticks, wire
 from libs.common import plimsoll_pb2 as pb
 from libs.common.errors import ContractError
-from libs.common.messages import AppSamples, DeviceSpec, ModelSpec
+from libs.common.messages import AppSamples, DeviceSpec, LoadTrigger, ModelSpec
 from libs.common.ports import Bus, Clock, Outgoing, Reader, Record
 from libs.common.topics import (
     LOAD_FORECASTS,
+    LOAD_TRIGGERS,
     METRICS_LAYOUTS,
     NODE_SCORES,
+    REGISTRY_DEVICES,
     REGISTRY_MODELS,
 )
 from libs.common.wire import Origin
 from services.predictor import telemetry
+from services.predictor.core import announcements, registry, triggers
 from services.predictor.core import partition as partitions
-from services.predictor.core import registry
-from services.predictor.core.partition import Account, Partition
-from services.predictor.core.residuals import BAND
+from services.predictor.core.partition import Partition
 from services.predictor.core.source import Policy, Sight
 
 log = structlog.get_logger()
 
 LAYOUT_WAIT_MS = 2000
+BURIER = 0  # the partition whose worker buries what all of them read and refuse
+REFUSED_MAX = 1000  # waiting for that to be known
 SHOW_EVERY_MS = 1000  # gauges that cost a loop over all models
 FORGET_EVERY_MS = 10_000
 SOURCES_SHOWN_MAX = 200  # apps may name sources and nodes without end; a label must not
@@ -50,6 +51,9 @@ class Predictor:
         self._clock = clock
         self._policy = policy
         self._registry = registry.NOTHING_DECLARED
+        self._announced = announcements.NOTHING_ANNOUNCED
+        self._refused: deque[tuple[Record, str]] = deque(maxlen=REFUSED_MAX)
+        self._mine: set[int] = set()  # partitions
         self._layouts: dict[str, pb.Layout] = {}
         self._hopeless: set[str] = set()  # layouts waited for in vain
         self._came = asyncio.Event()  # a layout has
@@ -74,7 +78,12 @@ class Predictor:
             state = self._states.get(record.partition, Partition({}))
             with telemetry.STEP.time():
                 state, outcome = partitions.step(
-                    state, sight, self._registry, self._policy, self._clock.now_ms()
+                    state,
+                    sight,
+                    self._registry,
+                    self._policy,
+                    self._clock.now_ms(),
+                    self._announced,
                 )
         except ContractError as error:
             await intake.bury(record, str(error), self._bus, self._origin)
@@ -100,8 +109,9 @@ class Predictor:
         for partition in self._chains.keys() - mine:
             del self._chains[partition]
         # What another worker shows now must not stand here too, at its last value.
-        for gauge in (*telemetry.OF_MODELS, telemetry.NODE_SCORE, telemetry.STALENESS):
+        for gauge in (*telemetry.OF_MODELS, *telemetry.OF_NODES, telemetry.STALENESS):
             gauge.clear()
+        self._mine = mine
 
     async def send(self) -> None:
         """Send what is due, newest state first made into messages, for ever."""
@@ -131,22 +141,38 @@ class Predictor:
             await self._clock.sleep_until_ms(now_ms + FORGET_EVERY_MS)
 
     async def follow(self, reader: Reader) -> None:
-        """Take in layouts and the registry, for ever."""
+        """Take in layouts, the registry and triggers, for ever."""
         while True:
             await self.learn(await reader.poll(1.0))
+            await self._bury_refused()
 
     async def learn(self, records: list[Record]) -> None:
-        """Take in records of the layouts and of the registry."""
+        """Take in records of the layouts, of the registry and of the triggers."""
         for record in records:
             try:
                 self._learn(record)
             except ContractError as error:
-                # People write these topics, and every service reads them at each start: the
-                # executor buries what it cannot read, once; a copy of each reader would be noise.
                 log.warning("unreadable", topic=record.topic, reason=str(error))
-                telemetry.SKIPPED.labels("unreadable_declaration").inc()
+                if record.topic == LOAD_TRIGGERS.name:
+                    telemetry.TRIGGERS.labels("refused").inc()
+                    self._refused.append((record, str(error)))
+                else:
+                    # People write these topics, and every service reads them at each start: the
+                    # executor buries what it cannot read, once; a copy of each reader is noise.
+                    telemetry.SKIPPED.labels("unreadable_declaration").inc()
         came, self._came = self._came, asyncio.Event()
         came.set()
+
+    async def _bury_refused(self) -> None:
+        """Put refused triggers into `dead.letters`, once the partitions are shared out.
+
+        Every worker reads all triggers; the one that has the first partition buries for all. It
+        reads those of the last day again when it starts: a repeat has the same `dead-offset`.
+        """
+        while self._mine and self._refused:
+            record, reason = self._refused.popleft()
+            if BURIER in self._mine:
+                await intake.bury(record, reason, self._bus, self._origin)
 
     def _learn(self, record: Record) -> None:
         name = (record.key or b"").decode(errors="replace")
@@ -163,9 +189,21 @@ class Predictor:
             model = None if gone else wire.decode_json(record, ModelSpec)
             name = name if model is None else model.name
             self._registry = registry.with_model(self._registry, name, model)
-        else:
+        elif record.topic == REGISTRY_DEVICES.name:
             device = None if gone else wire.decode_json(record, DeviceSpec)
             self._registry = registry.with_device(self._registry, name, device)
+        else:
+            self._hear(record)
+
+    def _hear(self, record: Record) -> None:
+        """Take in a trigger. Raises ContractError: it cannot be read, or cannot be true."""
+        said = wire.decode_json(record, LoadTrigger)
+        lift = triggers.read(said, record.timestamp_ms)
+        declared = self._registry.models
+        self._announced, outcome = announcements.post(
+            self._announced, said.model, lift, record.timestamp_ms, declared
+        )
+        telemetry.TRIGGERS.labels(outcome).inc()
 
     async def _read(self, record: Record) -> Sight | ticks.Wait:
         """Read a tick, or an app's samples in JSON; or say what a tick has to wait for.
@@ -226,7 +264,7 @@ class Predictor:
         for partition, cause in self._scores_due.items():
             scores = partitions.scores(self._states[partition], partition, self._policy)
             for score in islice(scores.scores, SOURCES_SHOWN_MAX):
-                telemetry.NODE_SCORE.labels(score.node).set(score.score)
+                telemetry.show_node(score)
             event_id = f"{cause.event_id}-scores"
             messages.append(
                 wire.encode(NODE_SCORES, str(partition), scores, self._origin, event_id, now_ms)
@@ -246,7 +284,7 @@ class Predictor:
             for model, account in partitions.accounts(state, self._policy).items():
                 # An app may name models without end; a label must not.
                 if model in self._registry.models:
-                    _show_model(model, account)
+                    telemetry.show_model(model, account)
         shown = dict(islice(sources.items(), SOURCES_SHOWN_MAX))
         for name in self._shown_sources - shown.keys():
             telemetry.SAMPLE_TIMESTAMP.remove(name)
@@ -255,25 +293,7 @@ class Predictor:
         self._shown_sources = set(shown)
 
 
-def _show_model(model: str, account: Account) -> None:
-    rows: list[tuple[Gauge, float, tuple[str, ...]]] = [
-        (telemetry.ARRIVAL_RATE, account.arrival_rate_rps, (model,)),
-        (telemetry.LEAD_TIME, account.lead_time_s, (model,)),
-        (telemetry.FORECAST_CAME, account.came_rps, (model,)),
-    ]
-    telemetry.FORECAST_JUDGED.reach(account.judged, model)
-    telemetry.FORECAST_ERROR.reach(account.error_rps, model)
-    telemetry.FORECAST_ACTUAL.reach(account.actual_rps, model)
-    for at, quantile in enumerate(map(str, BAND)):
-        telemetry.FORECAST_COVERED.reach(account.covered[at], model, quantile)
-        rows.append((telemetry.FORECAST, account.band_rps[at], (model, quantile)))
-        rows.append((telemetry.FORECAST_BAND, account.due_rps[at], (model, quantile)))
-    for gauge, value, labels in rows:
-        if not isnan(value):  # what is not known yet is absent
-            gauge.labels(*labels).set(value)
-
-
 async def catch_up(predictor: Predictor, reader: Reader) -> None:
-    """Read the layouts and the registry as they stand, before the first tick is taken."""
+    """Read layouts, registry and triggers as they stand, before the first tick is taken."""
     while not reader.caught_up():
         await predictor.learn(await reader.poll(0.2))

@@ -1,8 +1,16 @@
 """What the predictor counts of its own work, for Prometheus."""
 
+from math import isnan
+from typing import get_args
+
 from prometheus_client import Counter, Gauge, Histogram
 
+from libs.common import plimsoll_pb2 as pb
 from libs.common.telemetry import Sum
+from services.predictor.core.announcements import Outcome
+from services.predictor.core.partition import Account
+from services.predictor.core.residuals import BAND
+from services.predictor.core.triggers import KINDS
 
 TICKS = Counter("plimsoll_predictor_ticks_total", "Ticks of collectors taken in")
 SAMPLES = Counter("plimsoll_predictor_samples_total", "Values in them")
@@ -49,11 +57,51 @@ FORECAST_ERROR = Sum(
 FORECAST_ACTUAL = Sum(
     "plimsoll_forecast_actual_rps_total", "Sum of what came over the forecasts judged", ["model"]
 )
-OF_MODELS = (ARRIVAL_RATE, LEAD_TIME, FORECAST, FORECAST_BAND, FORECAST_CAME)
+TRIGGERS = Counter(
+    "plimsoll_triggers_total",
+    "Triggers read, by what became of them; each worker reads all, and those of a day at its start",
+    ["outcome"],
+)
+for _outcome in (*get_args(Outcome), "refused"):
+    TRIGGERS.labels(_outcome)
+LIFTS_AHEAD = Gauge(
+    "plimsoll_lifts_ahead",
+    "Lifts of a model's load that are ahead or running: announced, or foreseen as they recur",
+    ["model", "origin"],
+)
+LIFT_GAIN = Gauge(
+    "plimsoll_lift_gain_ratio",
+    "Part of the lifts announced that came, the median of the last eight; 1 before any",
+    ["model", "kind"],
+)
+FORECAST_LIFT = Gauge(
+    "plimsoll_forecast_lift_rps",
+    "By how much known lifts raise the mean rate foreseen over the lead time",
+    ["model"],
+)
+OF_MODELS = (
+    ARRIVAL_RATE,
+    LEAD_TIME,
+    FORECAST,
+    FORECAST_BAND,
+    FORECAST_CAME,
+    LIFTS_AHEAD,
+    LIFT_GAIN,
+    FORECAST_LIFT,
+)
 SAMPLE_TIMESTAMP = Gauge(
     "plimsoll_sample_timestamp_seconds", "Time of a source's newest sample, since 1970", ["source"]
 )
 NODE_SCORE = Gauge("plimsoll_node_score_ratio", "Score of a node, lower is idler", ["node"])
+NODE_PROFILE = Gauge(
+    "plimsoll_node_profile",
+    "0: unknown, a day was not seen yet; 1: between; 2: steady, busy at its peak; 3: bursty",
+    ["node"],
+)
+NODE_LOW_HOURS = Gauge(
+    "plimsoll_node_low_hours", "Of the next 24 hours, those in which a node was low", ["node"]
+)
+OF_NODES = (NODE_SCORE, NODE_PROFILE, NODE_LOW_HOURS)
 STALENESS = Gauge(
     "plimsoll_predictor_staleness_seconds",
     "Age of the newest sample when the forecasts made of it were sent",
@@ -64,3 +112,34 @@ STEP = Histogram(
     "Time to take in one tick",
     buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.4),
 )
+
+
+def show_node(score: pb.NodeScore) -> None:
+    """Show what is known of a node."""
+    NODE_SCORE.labels(score.node).set(score.score)
+    NODE_PROFILE.labels(score.node).set(score.profile)
+    NODE_LOW_HOURS.labels(score.node).set(score.low_hours.bit_count())
+
+
+def show_model(model: str, account: Account) -> None:
+    """Show how the forecasts of a model fare; what is not known yet is absent."""
+    rows: list[tuple[Gauge, float, tuple[str, ...]]] = [
+        (ARRIVAL_RATE, account.arrival_rate_rps, (model,)),
+        (LEAD_TIME, account.lead_time_s, (model,)),
+        (FORECAST_CAME, account.came_rps, (model,)),
+        (FORECAST_LIFT, account.lift_rps, (model,)),
+        (LIFTS_AHEAD, account.announced, (model, "announced")),
+        (LIFTS_AHEAD, account.foreseen, (model, "foreseen")),
+    ]
+    FORECAST_JUDGED.reach(account.judged, model)
+    FORECAST_ERROR.reach(account.error_rps, model)
+    FORECAST_ACTUAL.reach(account.actual_rps, model)
+    for at, quantile in enumerate(map(str, BAND)):
+        FORECAST_COVERED.reach(account.covered[at], model, quantile)
+        rows.append((FORECAST, account.band_rps[at], (model, quantile)))
+        rows.append((FORECAST_BAND, account.due_rps[at], (model, quantile)))
+    for kind, gain in zip(KINDS, account.gains, strict=True):
+        rows.append((LIFT_GAIN, gain, (model, kind)))
+    for gauge, value, labels in rows:
+        if not isnan(value):
+            gauge.labels(*labels).set(value)

@@ -29,6 +29,10 @@ class SchedulerSection(Section):
     standby_grant: Annotated[int, Field(ge=0, le=1000)] = Field(
         DEFAULT.standby_grant, description="replicas beyond those needed that the router may wake"
     )
+    standby_memory_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        DEFAULT.standby_memory_share,
+        description="of a GPU's memory, the most that replicas beyond need may fill",
+    )
     miss_cost: Annotated[float, Field(ge=1, le=1e6)] = Field(
         DEFAULT.cost_miss,
         description="cost of a GPU's worth of missed requests, an idle GPU's is 1",
@@ -44,6 +48,7 @@ class SchedulerSection(Section):
             util_target=self.util_target,
             theta_initial=self.theta,
             standby_grant=self.standby_grant,
+            standby_memory_share=self.standby_memory_share,
             cost_miss=self.miss_cost,
             shrink_hold_ms=round(self.shrink_hold_s * 1000),
         )

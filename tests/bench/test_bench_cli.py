@@ -11,12 +11,16 @@ from bench.peers import NAMES
 
 ROOT = Path(__file__).parents[2]
 FIELDS = {
-    *("scenario", "policy", "variant", "seed", "requests", "slo_attainment", "models"),
+    *("scenario", "policy", "variant", "seed", "judged_from_s", "judged_until_s"),
+    *("requests", "slo_attainment", "models"),
     *("latency_ms", "ttft_ms", "tpot_ms", "gpu_hours_serving", "gpu_hours_training"),
     *("gpu_hours_total", "standby_memory_share", "cost_usd", "goodput_per_gpu_hour"),
     *("goodput_per_usd", "gpu_busy_share", "useful_work_share", "training_steps", "moves"),
     *("oom_events", "kv_preemptions", "regret_vs_oracle", "regret_vs_clairvoyant", "decide_us"),
 }
+
+
+DEFAULTS = ("--scenario", "tiny", "--seed", "3", "--variants", "default")
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -27,7 +31,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench") / "out"
-    done = bench("run", "--scenario", "tiny", "--seed", "3", "--out", str(folder))
+    done = bench("run", *DEFAULTS, "--out", str(folder))
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -38,12 +42,27 @@ def test_every_policy_leaves_a_row_with_every_figure(out: Path) -> None:
     for row in rows:
         assert set(row) == FIELDS
         assert row["seed"] == 3
+        # Of 30 s, 6 are the warm-up, and 30 % of the rest is for tuning: for all alike.
+        assert (row["judged_from_s"], row["judged_until_s"]) == (13.2, 30)
         assert 0 <= row["slo_attainment"] <= 1
         split = row["gpu_hours_serving"] + row["gpu_hours_training"]
-        assert split <= row["gpu_hours_total"] + 1e-6
+        assert split <= row["gpu_hours_total"] + 2e-6  # each is rounded to six digits
         whole = sum(model["gpu_hours_serving"] for model in row["models"])
         assert whole == pytest.approx(row["gpu_hours_serving"], rel=0.02)
         assert sum(model["requests"] for model in row["models"]) == row["requests"]
+
+
+def test_a_peer_is_there_by_default_tuned_and_both_with_our_shares(tmp_path: Path) -> None:
+    done = bench("run", "--scenario", "tiny", "--policies", "hpa", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "results.json").read_text())
+    assert {row["variant"] for row in rows} >= {
+        "default",
+        "tuned",
+        "default+shares",
+        "tuned+shares",
+    }
+    assert "What tuning chose" in (tmp_path / "report.md").read_text()
 
 
 def test_nobody_at_99_percent_is_below_the_oracle(out: Path) -> None:
@@ -76,7 +95,7 @@ def test_the_page_needs_no_other_file(out: Path) -> None:
 def test_the_same_seed_gives_the_same_bytes_but_for_the_time_of_decisions(
     out: Path, tmp_path: Path
 ) -> None:
-    done = bench("run", "--scenario", "tiny", "--seed", "3", "--jobs", "1", "--out", str(tmp_path))
+    done = bench("run", *DEFAULTS, "--jobs", "1", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
 
     def rows(folder: Path) -> str:
@@ -91,6 +110,7 @@ def test_the_same_seed_gives_the_same_bytes_but_for_the_time_of_decisions(
     [
         (("--scenario", "none"), "no scenario 'none'; there are bursty, default,"),
         (("--policies", "hpa,magic"), "--policies: no policy 'magic'; there are static, hpa,"),
+        (("--variants", "tuned,best"), "--variants: no variant 'best'; there are default,"),
         (("--trace", "chat"), "--trace chat: expected MODEL=FILE"),
         (("--trace", "sound=x.csv"), "scenario tiny has no model 'sound', but chat, vision"),
         (("--trace", "chat=no.csv"), "no.csv: No such file or directory"),
@@ -115,3 +135,4 @@ def test_list_names_scenarios_and_policies() -> None:
     assert done.returncode == 0
     assert "very_bursty" in done.stdout
     assert "clairvoyant" in done.stdout
+    assert "tuned+shares" in done.stdout

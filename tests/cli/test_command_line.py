@@ -13,6 +13,7 @@ VERBS = (
     "topics",
     "init",
     "produce",
+    "trigger",
     "kafka",
     "demo",
     "takeover",
@@ -71,3 +72,10 @@ def test_an_unknown_topic_is_refused_without_a_broker() -> None:
     said = runner.invoke(app, ["produce", "nothing", "{}"])
     assert said.exit_code == 1
     assert "no topic nothing" in said.stderr
+
+
+def test_a_trigger_that_cannot_be_true_is_refused_without_a_broker() -> None:
+    said = runner.invoke(app, ["trigger", "chat", "--factor", "0.5"])
+    assert said.exit_code == 1
+    assert "factor" in said.stderr
+    assert said.stderr.count("\n") == 1

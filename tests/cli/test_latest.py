@@ -101,7 +101,9 @@ async def test_without_an_answer_of_redis_the_log_is_read_and_a_line_says_why(bu
 
 
 def test_json_is_numbers_and_says_of_each_model_what_there_is():
-    found = Latest({"chat": a_table()}, {"embed": a_forecast("embed")}, "redis", "")
+    lifted = a_forecast("embed")
+    lifted.lifts.add(kind="cron", at_ms=2000, until_ms=3000, announced=True)
+    found = Latest({"chat": a_table()}, {"embed": lifted}, "redis", "")
     said = json.loads(json.dumps(to_json(found)))
     assert said["source"] == "redis"
     assert said["models"]["chat"]["table"]["replicas"][0] == {
@@ -112,6 +114,7 @@ def test_json_is_numbers_and_says_of_each_model_what_there_is():
     assert said["models"]["embed"]["table"] is None
     forecast = said["models"]["embed"]["forecast"]
     assert (forecast["at_ms"], forecast["horizon_ms"]) == (1000, [200, 8000])
+    assert (forecast["lifts"][0]["at_ms"], forecast["lifts"][0]["until_ms"]) == (2000, 3000)
 
 
 def test_the_table_shows_each_model_in_a_row():

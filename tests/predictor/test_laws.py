@@ -74,20 +74,3 @@ def test_what_is_not_known_is_passed_over_whole() -> None:
     assert after(grown) == after()
     (unknown,) = np.full(1, np.nan, laws.PRIOR)
     assert np.isnan(laws.fit(after(), unknown)).all()
-
-
-def test_the_registry_counts_as_one_load_among_the_measured() -> None:
-    state = after()
-    assert laws.load_ms(state, 10_000.0) == 10_000
-    laws.add_loads(state, 1.0, 14_000.0)
-    assert laws.load_ms(state, 10_000.0) == pytest.approx(12_000)
-    for _ in range(40):
-        laws.add_loads(state, 1.0, 14_000.0)
-    assert laws.load_ms(state, 10_000.0) == pytest.approx(14_000, rel=0.05)
-
-
-def test_a_load_time_that_nobody_knows_is_not_a_number() -> None:
-    state = after()
-    assert np.isnan(laws.load_ms(state, np.nan))
-    laws.add_loads(state, 2.0, 6000.0)
-    assert laws.load_ms(state, np.nan) == pytest.approx(3000)

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common import series
@@ -15,7 +15,10 @@ share = st.floats(0, 1)
 
 
 def shares(cpu: float, memory: float, disk: float, network: float) -> Table:
-    return np.array([(cpu, memory, disk, network, 1.0)], node_scores.SHARES)
+    state = node_scores.nothing_seen(1, bandwidth=1.0)
+    for resource, value in zip(node_scores.RESOURCES, (cpu, memory, disk, network), strict=True):
+        state[resource] = value
+    return state
 
 
 @given(share, share, share, share)
@@ -46,18 +49,34 @@ def test_busy_seconds_and_bytes_become_shares(collector: Callable) -> None:
     host.add(series.HOST_NETWORK_BYTES, "n1", 300.0)
     now = host.sight().values
     (seen,) = node_scores.nothing_seen(1, bandwidth=1000)
-    node_scores.see(seen, columns.of_node[0], before, now, 2.0)
+    node_scores.see(seen, columns.of_node[0], before, now, 0, 2000)
     assert (seen["cpu"], seen["memory"], seen["network"]) == pytest.approx((0.75, 0.25, 0.15))
     assert np.isnan(seen["disk"])
 
 
-def test_more_traffic_than_configured_is_the_new_measure(collector: Callable) -> None:
+def test_more_traffic_than_configured_is_the_measure_for_a_day(collector: Callable) -> None:
     host = collector("host", "n1")
     columns = read_layout(host.layout)
-    before = host.sight().values
-    host.add(series.HOST_NETWORK_BYTES, "n1", 5000.0)
-    now = host.sight().values
     (seen,) = node_scores.nothing_seen(1, 1000)
-    node_scores.see(seen, columns.of_node[0], before, now, 1.0)
-    assert seen["network"] == 1.0
-    assert seen["bandwidth"] == 5000
+
+    def after(more_bytes: float, now_s: int) -> float:
+        before = host.sight().values
+        host.add(series.HOST_NETWORK_BYTES, "n1", more_bytes)
+        at = columns.of_node[0]
+        now_ms = 1000 * now_s
+        node_scores.see(seen, at, before, host.sight().values, now_ms - 1000, now_ms)
+        return float(seen["network"])
+
+    assert after(5000, 1) == 1.0
+    assert after(500, 2) == 0.1
+    assert after(500, 86_400) == 0.5, "the faster hour is a day ago"
+
+
+@settings(deadline=None)  # the first call compiles
+@given(share, share, share, share)
+def test_a_node_is_as_busy_as_its_busiest_resource(
+    cpu: float, mem: float, disk: float, net: float
+) -> None:
+    assert node_scores.busiest(shares(cpu, mem, disk, net)[0]) == max(cpu, mem, disk, net)
+    assert node_scores.busiest(shares(np.nan, mem, np.nan, net)[0]) == max(mem, net)
+    assert np.isnan(node_scores.busiest(shares(*[np.nan] * 4)[0]))

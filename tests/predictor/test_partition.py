@@ -266,7 +266,7 @@ def test_measured_loads_and_batches_correct_the_registry(
     ):
         source.set(metric, "chat", value)
     forecast = only(feed(source, state, 1, 4, declared))
-    assert forecast.lead_time_ms["L4"] == pytest.approx(15_000 + POLICY.decision_ms)
+    assert forecast.lead_time_ms["L4"] == pytest.approx(19_000 + POLICY.decision_ms)
     law = forecast.law["L4"]
     assert law.alpha_ms + 8 * law.beta_ms == pytest.approx(90, rel=0.02)
     assert law.batches == 1000

@@ -8,12 +8,13 @@ from prometheus_client import REGISTRY
 from libs.common import plimsoll_pb2 as pb
 from libs.common import series, wire
 from libs.common.adapters.memory import ManualClock, MemoryBus
-from libs.common.messages import AppSample, AppSamples
+from libs.common.messages import AppSample, AppSamples, LoadTrigger
 from libs.common.ports import Outgoing, Record, Start
 from libs.common.ticks import KEY_EVERY, Coder, Wait
 from libs.common.topics import (
     DEAD_LETTERS,
     LOAD_FORECASTS,
+    LOAD_TRIGGERS,
     METRICS_LAYOUTS,
     METRICS_SAMPLES,
     NODE_SCORES,
@@ -41,7 +42,7 @@ class World:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        topics = (METRICS_LAYOUTS, REGISTRY_MODELS, REGISTRY_DEVICES)
+        topics = (METRICS_LAYOUTS, REGISTRY_MODELS, REGISTRY_DEVICES, LOAD_TRIGGERS)
         async with self.bus.tail(topics, Start.EARLIEST) as reader:
             await catch_up(self.predictor, reader)
             work = (self.predictor.follow(reader), self.predictor.send())
@@ -309,3 +310,50 @@ async def test_a_partition_that_went_away_is_forgotten(world: World, router: Cal
         world.predictor.keep({0, 2})
         await world.take(source.tick().SerializeToString(), wire.PROTOBUF)
     assert not world.forecasts()[-1].forecasts[0].HasField("arrival_rate_rps"), "starts anew"
+
+
+def trigger(after_ms: int, **fields: float) -> Outgoing:
+    said = LoadTrigger(model="chat", at_ms=START_MS + after_ms, duration_s=60, **fields)
+    return wire.encode(LOAD_TRIGGERS, "chat", said, ORIGIN, "id", START_MS)
+
+
+async def test_a_load_that_was_announced_is_in_the_forecasts(
+    world: World, router: Callable, declared: Registry
+) -> None:
+    source = router("chat")
+    await world.announce(source.layout)
+    for topic, name, spec in (
+        (REGISTRY_MODELS, "chat", declared.models["chat"]),
+        (REGISTRY_DEVICES, "n/0", declared.devices["n/0"]),
+    ):
+        await world.bus.publish([wire.encode(topic, name, spec, ORIGIN, name, START_MS)])
+    await world.bus.publish([trigger(10_000, expected_rate_rps=200.0)])
+    async with world.running():
+        for _ in range(30):
+            source.add(series.ARRIVALS, "chat", 5)
+            await world.take(source.tick().SerializeToString(), wire.PROTOBUF)
+    forecast = world.forecasts()[-1].forecasts[0]
+    assert [lift.at_ms for lift in forecast.lifts] == [START_MS + 10_000]
+    assert max(forecast.peak_10s_quantile_rps) > 200
+    assert forecast.mean_rps[0] == pytest.approx(50, rel=0.1)
+
+
+@pytest.mark.parametrize(("mine", "letters"), [({0, 1}, 2), ({1}, 0)])
+async def test_triggers_that_cannot_be_true_are_buried_by_one_worker(
+    world: World, mine: set[int], letters: int
+) -> None:
+    late = trigger(-600_000, factor=2.0)
+    unreadable = Outgoing(LOAD_TRIGGERS.name, "chat", b'{"model": "chat"}')
+    await world.bus.publish([late, unreadable, trigger(10_000, factor=2.0)])
+    async with world.running():
+        world.predictor.keep(mine)
+        await world.bus.publish([trigger(20_000, factor=2.0)])
+        for _ in range(5):
+            await world.clock.advance(1000)
+    records = world.bus.records(DEAD_LETTERS)
+    assert len(records) == letters
+    assert all(record.headers["dead-topic"] == b"load.triggers" for record in records)
+    if records:
+        reasons = [record.headers["dead-reason"].decode() for record in records]
+        assert "was said later" in reasons[0]
+        assert "at_ms" in reasons[1]

@@ -73,12 +73,24 @@ def some_devices(nodes: int, gpus: int, memory_bytes: int = 80 * GB) -> list[Dev
     ]
 
 
+NO_STANDBYS = Policy(standby_memory_share=0.0)
+
+
 class Fleet:
-    """Models, GPUs and their replicas. Loads take `load_ticks`; drains are over at once."""
+    """Models, GPUs and their replicas. Loads take `load_ticks`; drains are over at once.
+
+    Nobody stands by unless `policy` says so: tests can then count what the targets ask for.
+    """
 
     def __init__(
-        self, *models: ModelSpec, nodes: int = 2, gpus: int = 4, load_ticks: int = 1
+        self,
+        *models: ModelSpec,
+        nodes: int = 2,
+        gpus: int = 4,
+        load_ticks: int = 1,
+        policy: Policy = NO_STANDBYS,
     ) -> None:
+        self.policy = policy
         self.view = View(MemoryBus(ManualClock()), Origin("scheduler", "test"))
         self.view.models = {model.name: model for model in models}
         self.view.devices = {d.device: d for d in some_devices(nodes, gpus)}
@@ -98,9 +110,9 @@ class Fleet:
         self._report()
         return observe(self.view, self.state, 7, self.tick, self.now_ms)
 
-    def step(self, policy: Policy = Policy()) -> Decision:  # noqa: B008 - immutable
+    def step(self, policy: Policy | None = None) -> Decision:
         """Make one tick, carry its orders out, and go on 200 ms."""
-        decision = decide(self.state, self.observe(), policy)
+        decision = decide(self.state, self.observe(), policy or self.policy)
         self.state = decision.state
         for command in decision.commands:
             if isinstance(command, PlaceReplica) and not self.deaf:

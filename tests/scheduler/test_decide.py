@@ -9,9 +9,9 @@ from libs.common.messages import Objective, PlaceReplica, ScaleModel, SetBatch
 from services.scheduler.core.decide import decide
 from services.scheduler.core.policy import Policy
 from services.scheduler.tick_record import record_of, replay, state_in
-from tests.scheduler.fleets import GB, Fleet, a_model, moves_of, of_kind
+from tests.scheduler.fleets import GB, NO_STANDBYS, Fleet, a_model, moves_of, of_kind
 
-POLICY = Policy()
+POLICY = NO_STANDBYS
 rates = st.floats(0, 900)
 
 
@@ -124,7 +124,8 @@ def test_a_forecast_may_raise_capacity_and_never_lowers_it_below_the_demand_of_n
 def test_the_quantile_is_that_of_the_costs():
     assert Policy(cost_miss=99, cost_idle=1).quantile == pytest.approx(0.99)
     fleet = Fleet(a_model())
-    for policy, wanted in ((Policy(cost_miss=1), 1), (Policy(cost_miss=19), 4), (POLICY, 5)):
+    costs = ((1, 1), (19, 4), (99, 5))
+    for policy, wanted in ((POLICY._replace(cost_miss=cost), n) for cost, n in costs):
         fleet.offer("chat", 10)
         peaks = [100.0, 200.0, 300.0, 400.0, 500.0, 600.0]
         fleet.view.forecasts["chat"].peak_10s_quantile_rps[:] = peaks * 3
@@ -192,7 +193,7 @@ def test_a_burst_in_the_queue_changes_the_batches_in_the_same_tick():
 
 
 def test_noise_moves_no_batch_and_a_lasting_change_moves_the_shares():
-    fleet = Fleet(a_model())
+    fleet = Fleet(a_model(), policy=NO_STANDBYS._replace(serving_reserve=1.0))
     fleet.run(60, {"chat": 40}, queue_requests=2)
     noisy = []
     for second in range(30):
@@ -212,7 +213,7 @@ def test_a_replica_that_may_not_be_used_gets_no_command_until_it_may():
 
 
 def test_only_replicas_needed_and_some_to_wake_may_be_used_and_idle_ones_train():
-    fleet = Fleet(a_model(replicas_min=8))
+    fleet = Fleet(a_model(replicas_min=8), policy=NO_STANDBYS._replace(serving_reserve=1.0))
     fleet.run(6, {"chat": 150})
     assert len(fleet.replicas_of("chat")) == 8
     assert fleet.state.concurrency.tolist() == [20] * 6 + [0] * 2

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from services.scheduler.core.policy import Policy
 from tests.scheduler.fleets import GB, Fleet, a_model
 
 GOLDEN = Path(__file__).parent / "golden" / "a_burst.json"
@@ -20,7 +21,7 @@ SCRIPT = (
 
 def decide_all() -> list[dict[str, object]]:
     models = (a_model("chat"), a_model("vision", weights_bytes=4 * GB, gpus=2, replicas_min=0))
-    fleet = Fleet(*models, nodes=2, gpus=2, load_ticks=5)
+    fleet = Fleet(*models, nodes=2, gpus=2, load_ticks=5, policy=Policy())
     decided = []
     for ticks, chat, queue, ratio, vision in SCRIPT:
         for _ in range(ticks):

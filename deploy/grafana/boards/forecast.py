@@ -1,7 +1,17 @@
 """Are the forecasts right, fresh, and as wide as they should be?"""
 
 from deploy.grafana.phrases import MODELS, increase, ratio
-from deploy.grafana.vocabulary import ARRIVING, FORESEEN, Board, Panel, Query, Row, Variable
+from deploy.grafana.vocabulary import (
+    ARRIVING,
+    FORESEEN,
+    NEUTRAL,
+    Board,
+    Panel,
+    Query,
+    Row,
+    Variable,
+    Word,
+)
 
 ERROR = "plimsoll_forecast_error_rps_total"
 ACTUAL = "plimsoll_forecast_actual_rps_total"
@@ -136,7 +146,8 @@ BANDS = Row(
                 ),
             ),
             shows="From a decision to a resident replica: how far ahead the forecast looks.",
-            formula="the load time as measured, or else as registered, and the time to decide",
+            formula="what nine loads in ten took at most, of the last twenty and the registry's "
+            "figure, and the time to decide",
             when_red="Much longer than the model's load time in models.yaml: loads share the "
             "node's disk, or hang.",
             kind="stat",
@@ -214,6 +225,79 @@ SOURCES = Row(
             when_red="The predictor falls behind, or its machine is short of CPU.",
             red_above=1,
         ),
+    ),
+)
+
+AHEAD = Row(
+    "Known ahead",
+    8,
+    (
+        Panel(
+            "Lifts ahead",
+            "none",
+            (
+                Query(
+                    f"max by (model, origin) (plimsoll_lifts_ahead{{{MODELS}}})",
+                    "{{model}} {{origin}}",
+                ),
+            ),
+            shows="Rises of a model's load that are ahead or running: announced on "
+            "`load.triggers`, or foreseen because they came three times at equal distances.",
+            formula="lifts that are not over, by model and origin",
+            when_red="One that you announced is not there: see *Triggers*. One foreseen that will "
+            "not come: it is dropped when it failed to come twice.",
+        ),
+        Panel(
+            "What they add",
+            "reqps",
+            (
+                Query(
+                    f"max by (model) (plimsoll_forecast_lift_rps{{{MODELS}}})",
+                    "{{model}}",
+                    FORESEEN,
+                ),
+            ),
+            shows="By how much lifts raise the mean rate that is foreseen over the lead time. It "
+            "begins a lead time before a lift does, and ends when the load itself has risen.",
+            formula="mean foreseen with lifts − mean foreseen without, over the lead time",
+            when_red="0 while a lift is near: the load is already as high as was said, or of what "
+            "was said nothing came the last times.",
+        ),
+        Panel(
+            "What came of what was said",
+            "percentunit",
+            (
+                Query(
+                    f"max by (model, kind) (plimsoll_lift_gain_ratio{{{MODELS}}})",
+                    "{{model}} {{kind}}",
+                ),
+            ),
+            shows="Which part of the rises that were announced has come, by kind of trigger. 100 % "
+            "before any was judged. Forecasts count it in.",
+            formula="median over the last eight of (came − foreseen without) ÷ (said − foreseen "
+            "without), from 0 to 3",
+            when_red="Far below 100 %: whoever sends this kind exaggerates, or its time is wrong. "
+            "Far above: say more.",
+            red_below=0.3,
+        ),
+        Panel(
+            "Triggers",
+            "none",
+            (Query("max by (outcome) (increase(plimsoll_triggers_total[5m]))", "{{outcome}}"),),
+            shows="Triggers read within five minutes, by what became of them.",
+            formula="increase of the worker that read the most: each reads all, and those of the "
+            "last day when it starts",
+            when_red="refused: it cannot be true, and lies on `dead.letters` with its reason. "
+            "unknown_model: nobody has registered it (yet). crowded_out: too many wait for one "
+            "model. late: said after it began.",
+        ),
+    ),
+)
+
+NODES = Row(
+    "Nodes",
+    8,
+    (
         Panel(
             "Node scores",
             "percentunit",
@@ -224,12 +308,39 @@ SOURCES = Row(
             "not excluded either.",
             axis=(0, 1),
         ),
+        Panel(
+            "Profile",
+            "none",
+            (Query("max by (node) (plimsoll_node_profile)", "{{node}}"),),
+            shows="What kind of load a node bears: steady (its busiest minute of the last day is "
+            "at 85 % or more: reserve it), bursty (40 % or less: have it on demand), or between.",
+            formula="the largest minute's mean of the last 24 hours, of the busiest of CPU, "
+            "memory, disk and network",
+            when_red="unknown: fewer than 18 hours of a day were seen.",
+            kind="states",
+            words=(
+                Word(0, "unknown", NEUTRAL),
+                Word(1, "between", "blue"),
+                Word(2, "steady", "purple"),
+                Word(3, "bursty", "orange"),
+            ),
+        ),
+        Panel(
+            "Low hours ahead",
+            "none",
+            (Query("max by (node) (plimsoll_node_low_hours)", "{{node}}"),),
+            shows="In how many of the next 24 hours the node was low on the days before: time for "
+            "batch work and maintenance. Which ones: `low_hours` on `node.scores`.",
+            formula="hours of the day whose mean share, over days, is 40 % or less",
+            when_red="0 for all nodes after a day: there is no quiet hour left.",
+            axis=(0, 24),
+        ),
     ),
 )
 
 FORECAST = Board(
     "Forecast",
     "Are the forecasts right, and are they fresh?",
-    (TRUST, BANDS, JUDGED, SOURCES),
+    (TRUST, BANDS, AHEAD, JUDGED, SOURCES, NODES),
     (Variable("model", "plimsoll_arrivals_total"),),
 )

@@ -10,7 +10,16 @@ import numpy as np
 
 from libs.common.series import LATENCY_BUCKETS
 from services.predictor.core import arrivals as rates
-from services.predictor.core import latency, laws, node_scores, residuals, tokens
+from services.predictor.core import (
+    latency,
+    laws,
+    load_times,
+    node_scores,
+    profiles,
+    quality,
+    residuals,
+    tokens,
+)
 from services.predictor.core.arrivals import EARLY_MS, WINDOW_S
 from services.predictor.core.columns import Floats, Ints, first_bad, grown, value
 from services.predictor.core.jit import Row, Table, entry, kernel, record
@@ -25,14 +34,15 @@ MODEL = record(
         "queue": "f8",
         "in_flight": "f8",
         "lead_s": "f8",  # the lead time as a horizon, whole seconds
+        "unjudged": "i8",  # 1: a known lift begins about now, and what is published has it in
         **tokens.FIELDS,
         "latency": ("f8", (latency.SECONDS, LATENCY_BUCKETS)),
     }
 )
 
-# A row of `foresee`: the rate, dispersion, queue, in flight, latency and token means; then mean,
-# quantiles and peaks at each horizon.
-NOW, HORIZONS_SAID = 7, 4
+# A row of `foresee`: the rate, dispersion, queue, in flight, latency, token means and how good it
+# was; then mean, quantiles and peaks at each horizon.
+NOW, HORIZONS_SAID = 9, 4
 MEANS = NOW + HORIZONS_SAID
 BAND = HORIZONS_SAID * len(QUANTILES)
 SAID = MEANS + 2 * BAND
@@ -42,7 +52,7 @@ SAID = MEANS + 2 * BAND
 def take_in(
     at_model: Table, at_pair: Table, at_node: Table, known: Ints, before: Floats, now: Floats,
     priors: Table, models: Table, arrivals: Table, record: Table, sums: Table, shares: Table,
-    start_ms: int, end_ms: int, held_until_ms: int, decision_ms: float,
+    days: Table, start_ms: int, end_ms: int, held_until_ms: int, decision_ms: float,
 ) -> int:  # fmt: skip
     """Take in the values of a tick, `now`; the first of a source, from 0, says where they stand.
 
@@ -52,9 +62,9 @@ def take_in(
     if bad >= 0:
         return bad
     if start_ms > 0:
-        elapsed_s = (end_ms - start_ms) / 1000
         for n in range(len(shares)):
-            node_scores.see(shares[n], at_node[n], before, now, elapsed_s)
+            node_scores.see(shares[n], at_node[n], before, now, start_ms, end_ms)
+            profiles.see(days[n], node_scores.busiest(shares[n]), start_ms, end_ms)
         for p in range(len(sums)):
             _measure(sums[p], at_pair[p], before, now)
     _set_lead_times(models, sums, priors, at_pair, decision_ms)
@@ -67,7 +77,7 @@ def take_in(
             came = grown(before, now, at.arrivals)
             if gap and now[at.arrivals] < before[at.arrivals]:
                 came = math.nan
-            _arrive(arrivals[m], record[m], came, start_ms, end_ms, gap, model.lead_s)
+            _arrive(model, arrivals[m], record[m], came, start_ms, end_ms, gap)
     for column in range(len(now)):
         if not math.isnan(now[column]):
             before[column] = now[column]
@@ -93,12 +103,13 @@ def foresee(
         row[2], row[3] = model.queue, model.in_flight
         row[4] = latency.slo_ratio_p98(model.latency)
         row[5], row[6] = tokens.means(model)
+        row[7], row[8] = quality.wape(record[m]), quality.coverage_p95(record[m])
         quantiles = row[MEANS : MEANS + BAND].reshape((HORIZONS_SAID, -1))
         peaks = row[MEANS + BAND :].reshape((HORIZONS_SAID, -1))
         residuals.foresee(record[m], now, model.lead_s, row[NOW:MEANS], quantiles, peaks)
     of_pairs = np.empty((len(sums), 4))
     for p in range(len(sums)):
-        of_pairs[p, 0] = laws.load_ms(sums[p], priors[p].load_ms) + decision_ms
+        of_pairs[p, 0] = load_times.load_ms(sums[p], priors[p].load_ms) + decision_ms
         of_pairs[p, 1], of_pairs[p, 2] = laws.fit(sums[p], priors[p])
         of_pairs[p, 3] = sums[p].seen
     return said, of_pairs
@@ -114,7 +125,7 @@ def _measure(sums: Row, at: Row, before: Floats, now: Floats) -> None:
         grown(before, now, at.bb),
         grown(before, now, at.bs),
     )
-    laws.add_loads(sums, grown(before, now, at.loads), grown(before, now, at.load_ms))
+    load_times.add(sums, grown(before, now, at.loads), grown(before, now, at.load_ms))
 
 
 @kernel
@@ -125,7 +136,7 @@ def _set_lead_times(
     for m in range(len(models)):
         models[m].lead_s = math.nan
     for p in range(len(sums)):
-        lead_ms = laws.load_ms(sums[p], priors[p].load_ms) + decision_ms
+        lead_ms = load_times.load_ms(sums[p], priors[p].load_ms) + decision_ms
         if math.isnan(lead_ms):
             continue
         steps = max(math.ceil(lead_ms / (1000 * LEAD_STEP_S)), 1)
@@ -151,7 +162,7 @@ def _count_ends(
 
 @kernel
 def _arrive(
-    arrivals: Row, record: Row, came: float, start_ms: int, end_ms: int, gap: bool, lead_s: float
+    model: Row, arrivals: Row, record: Row, came: float, start_ms: int, end_ms: int, gap: bool
 ) -> None:
     """Count arrivals into the seconds that the tick spans, evenly, closing those that are over.
 
@@ -171,7 +182,9 @@ def _arrive(
             if not gap:
                 # The fast estimate is still that of the tick before: a forecast sees no future.
                 outlook = rates.outlook(arrivals, 0.0)
-                residuals.close_second(record, arrivals, early_count, outlook, lead_s)
+                residuals.close_second(record, arrivals, early_count, outlook, model.lead_s)
+                if model.unjudged:
+                    residuals.unmark(record, arrivals)
     if gap:
         residuals.skip_gap(record)
     rates.see(arrivals, came, end_ms - start_ms)

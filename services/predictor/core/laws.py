@@ -1,22 +1,22 @@
-"""What a batch and a load take on each device type: the registry's figures, corrected by measured.
+"""What a batch takes on each device type: the registry's figures, corrected by measured.
 
-Both are least squares with forgetting, kept as sums so that a lost tick loses nothing, and both
-count the registry as a few observations that are never forgotten. One record a pair of model and
-device type.
+Least squares with forgetting, kept as sums so that a lost tick loses nothing; the registry counts
+as two observations that are never forgotten. One record a pair of model and device type, which
+holds its load times, too.
 """
 
 import math
 
 import numpy as np
 
+from services.predictor.core import load_times
 from services.predictor.core.jit import Row, Table, entry, record
 
 MEMORY_BATCHES = 500.0  # a batch counts half after 350 more
-MEMORY_LOADS = 5.0
 # A fit beyond these shares of the registry's beta is noise, and would divide by nearly nothing.
 BETA_SHARE_MIN = 0.01
 
-# Sums over finished batches of size b that took s ms, and over loads, the older ones counting less.
+# Sums over finished batches of size b that took s ms, the older ones counting less.
 SUMS = record(
     {
         "n": "f8",
@@ -25,8 +25,7 @@ SUMS = record(
         "bb": "f8",
         "bs": "f8",
         "seen": "f8",  # batches in all, none forgotten
-        "loads": "f8",
-        "load_ms": "f8",
+        **load_times.FIELDS,
     }
 )
 # What is declared; NaN: nothing.
@@ -78,24 +77,3 @@ def fit(sums: Row, prior: Row) -> tuple[float, float]:
         # Where the best line starts below zero, the best one through zero is wanted.
         return 0.0, max(bs / bb, beta_min)
     return alpha, beta
-
-
-@entry
-def add_loads(sums: Row, loads: float, ms: float) -> None:
-    """Take in by how much loads and their milliseconds grew; NaN in one passes both over."""
-    if math.isnan(loads + ms):
-        return
-    kept = math.exp(-loads / MEMORY_LOADS)
-    sums.loads = kept * sums.loads + loads
-    sums.load_ms = kept * sums.load_ms + ms
-
-
-@entry
-def load_ms(sums: Row, prior_ms: float) -> float:
-    """Return the load time to expect; the registry's, `prior_ms`, counts as one load.
-
-    NaN where the registry does not say it and none was measured.
-    """
-    if not math.isnan(prior_ms):
-        return (sums.load_ms + prior_ms) / (sums.loads + 1)
-    return sums.load_ms / sums.loads if sums.loads > 0 else math.nan

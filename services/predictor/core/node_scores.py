@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from services.predictor.core import day_max
 from services.predictor.core.columns import Floats, grown, value
 from services.predictor.core.jit import Row, Table, entry, kernel, record
 
@@ -25,8 +26,9 @@ SHARES = record(
         "cpu": "f8",
         "memory": "f8",
         "disk": "f8",
-        "network": "f8",  # of the bandwidth configured, or of the most seen where that is more
-        "bandwidth": "f8",  # the larger of the two, in bytes per second
+        "network": "f8",  # of the bandwidth configured, or of the day's largest where that is more
+        "bandwidth": "f8",  # the one configured, in bytes per second
+        "fastest": ("f8", day_max.HOURS),  # bytes per second
     }
 )
 
@@ -39,20 +41,32 @@ def nothing_seen(nodes: int, bandwidth: float) -> Table:
 
 
 @entry
-def see(state: Row, at: Row, before: Floats, now: Floats, elapsed_s: float) -> None:
+def see(state: Row, at: Row, before: Floats, now: Floats, start_ms: int, end_ms: int) -> None:
     """Take in one sample of a source; what it does not tell stays as it was.
 
     `at` says in which columns of the two samples the node's signals stand.
     """
+    elapsed_s = (end_ms - start_ms) / 1000
     cpu = grown(before, now, at.cpu_busy_s) / elapsed_s / value(now, at.cpu_count)
     memory = value(now, at.memory_used) / value(now, at.memory_total)
     network = grown(before, now, at.network_bytes) / elapsed_s
-    if network > state.bandwidth:
-        state.bandwidth = network
+    day_max.see(state.fastest, network, start_ms, end_ms)
+    fastest = day_max.largest(state.fastest)
+    whole = fastest if fastest > state.bandwidth else state.bandwidth
     state.cpu = _newer(state.cpu, cpu)
     state.memory = _newer(state.memory, memory)
     state.disk = _newer(state.disk, grown(before, now, at.disk_busy_s) / elapsed_s)
-    state.network = _newer(state.network, network / state.bandwidth)
+    state.network = _newer(state.network, network / whole)
+
+
+@entry
+def busiest(state: Row) -> float:
+    """Return the share of the resource that a node runs out of first; NaN: none is known."""
+    most = math.nan
+    for share in (state.cpu, state.memory, state.disk, state.network):
+        if not math.isnan(share) and not share <= most:
+            most = share
+    return most
 
 
 def scores(shares: Table, weights: Weights) -> Floats:

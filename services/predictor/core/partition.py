@@ -4,34 +4,24 @@
 be sent, since each supersedes the one before.
 """
 
-from math import isnan
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from libs.common import plimsoll_pb2 as pb
 from libs.common.errors import ContractError
-from services.predictor.core import fold, node_scores
+from services.predictor.core import fold, node_scores, profiles, telling
 from services.predictor.core import source as sources
+from services.predictor.core.announcements import NOTHING_ANNOUNCED, Announced
+from services.predictor.core.columns import Floats, Ints
 from services.predictor.core.node_scores import RESOURCES
 from services.predictor.core.registry import Registry
-from services.predictor.core.residuals import QUANTILES
 from services.predictor.core.source import Policy, Sight, Source
+from services.predictor.core.triggers import NOTHING_KNOWN
 
 AHEAD_MS = 60_000  # a clock further ahead than this is wrong
 HOLD_MS_MAX = 3_600_000  # values that would hold for longer would never be stale
 FORGET_MS = 120_000  # a source so long overdue is gone
-
-# The optional fields of a forecast, in the order of `fold.foresee`.
-NOW = (
-    "arrival_rate_rps",
-    "dispersion",
-    "queue_requests",
-    "in_flight_requests",
-    "slo_ratio_p98",
-    "prompt_tokens_mean",
-    "output_tokens_mean",
-)
 
 Skipped = Literal["", "late", "repeated", "too_many_series"]
 
@@ -58,6 +48,12 @@ class Account(NamedTuple):
     covered: list[float]  # (BAND,)
     error_rps: float
     actual_rps: float
+    # What is known ahead: lifts announced, and foreseen as they recur; by how much they raise the
+    # mean over the lead time; and by kind, which part of those announced came, their median.
+    announced: int
+    foreseen: int
+    lift_rps: float
+    gains: list[float]
 
 
 class Outcome(NamedTuple):
@@ -70,7 +66,12 @@ class Outcome(NamedTuple):
 
 
 def step(
-    state: Partition, sight: Sight, registry: Registry, policy: Policy, now_ms: int
+    state: Partition,
+    sight: Sight,
+    registry: Registry,
+    policy: Policy,
+    now_ms: int,
+    announced: Announced = NOTHING_ANNOUNCED,
 ) -> tuple[Partition, Outcome]:
     """Take in one tick. One that is not newer than its source's last changes nothing.
 
@@ -100,6 +101,8 @@ def step(
         kept[sight.source] = known
         if series_count(Partition(kept)) > policy.series_max:
             return state, Outcome("too_many_series")
+    if known.announced is not announced:
+        sources.hear(known, announced)
     sources.see(known, sight, policy)
     models, nodes = bool(known.columns.models), bool(known.columns.nodes)
     return Partition(kept), Outcome("", models, nodes, forgotten)
@@ -125,7 +128,7 @@ def forecasts(state: Partition, partition: int, policy: Policy) -> pb.LoadForeca
     said: set[str] = set()
     for source in state.sources.values():
         if source.columns.models:
-            _tell(message, source, said, policy)
+            telling.tell(message, source, said, policy)
     return message
 
 
@@ -151,15 +154,30 @@ def scores(state: Partition, partition: int, policy: Policy) -> pb.NodeScores:
         told = np.concatenate([source.shares[field] for source in telling])
         merged[field][at[~np.isnan(told)]] = told[~np.isnan(told)]
     score = node_scores.scores(merged, policy.weights)
+    peak = _busier(at, len(row), [profiles.day_peak(s.days, s.at_ms) for s in telling])
+    mean = _busier(at, len(row), [profiles.hour_means(s.days, s.at_ms) for s in telling])
+    kind, low = profiles.classify(peak), profiles.low_hours(mean)
     for name, place in row.items():
-        if not np.isnan(score[place]):
-            message.scores.add(
-                node=name,
-                score=score[place],
-                newest_sample_ms=int(newest_ms[place]),
-                next_by_ms=int(next_by_ms[place]),
-            )
+        if np.isnan(score[place]):
+            continue
+        said = message.scores.add(
+            node=name,
+            score=score[place],
+            newest_sample_ms=int(newest_ms[place]),
+            next_by_ms=int(next_by_ms[place]),
+            profile=int(kind[place]),
+        )
+        if kind[place] != pb.NodeScore.UNKNOWN:
+            said.low_hours = int(low[place])
     return message
+
+
+def _busier(at: Ints, nodes: int, told: list[Floats]) -> Floats:
+    """Return, of what sources tell of nodes, the most for each; a node's sources add resources."""
+    each = np.concatenate(told)
+    most = np.full((nodes, *each.shape[1:]), np.nan)
+    np.fmax.at(most, at, each)
+    return most
 
 
 def accounts(state: Partition, policy: Policy) -> dict[str, Account]:
@@ -169,8 +187,20 @@ def accounts(state: Partition, policy: Policy) -> dict[str, Account]:
         if not source.columns.models:
             continue
         said, _ = sources.foresee(source, policy)
-        tables = (source.columns.models, said, source.models, source.arrivals, source.record)
-        for name, now, model, arrivals, record in zip(*tables, strict=True):
+        unlifted = said.copy()
+        telling.count_in(source, said)
+        tables = (
+            source.columns.models,
+            unlifted,
+            said,
+            source.models,
+            source.arrivals,
+            source.record,
+        )
+        for name, before, now, model, arrivals, record in zip(*tables, strict=True):
+            plan = source.plans.get(name, NOTHING_KNOWN)
+            longest = fold.NOW + len(telling.published_ms(float(model["lead_s"]))) - 1
+            announced = sum(lift.announced for lift in plan.lifts)
             account = Account(
                 float(now[0]),
                 float(model["lead_s"]),
@@ -181,63 +211,13 @@ def accounts(state: Partition, policy: Policy) -> dict[str, Account]:
                 record["covered"].tolist(),
                 float(record["error"]),
                 float(record["actual"]),
+                announced,
+                len(plan.lifts) - announced,
+                float(now[longest] - before[longest]),
+                np.median(plan.gains, axis=1).tolist(),
             )
             accounts.setdefault(name, account)
     return accounts
-
-
-def _tell(message: pb.LoadForecasts, source: Source, said: set[str], policy: Policy) -> None:
-    """Add the forecasts of one source's models to a message, but of those `said` before."""
-    of_models, of_pairs = sources.foresee(source, policy)
-    told: list[pb.LoadForecast | None] = []
-    leads = source.models["lead_s"].tolist()
-    for name, row, lead_s in zip(source.columns.models, of_models.tolist(), leads, strict=True):
-        if name in said:
-            told.append(None)
-            continue
-        said.add(name)
-        known = {field: value for field, value in zip(NOW, row, strict=False) if value == value}
-        forecast = message.forecasts.add(
-            model=name,
-            at_ms=source.at_ms,
-            newest_sample_ms=source.at_ms,
-            next_by_ms=source.next_by_ms,
-            **known,
-        )
-        if "arrival_rate_rps" in known:
-            _add_horizons(forecast, row, lead_s)
-        told.append(forecast)
-    models = source.columns.of_pair["model"].tolist()
-    pairs = zip(source.columns.pairs, models, of_pairs.tolist(), strict=True)
-    for (_, device_type), at, figures in pairs:
-        if (forecast := told[at]) is not None:
-            _add_law(forecast, device_type, figures)
-
-
-def _add_horizons(forecast: pb.LoadForecast, row: list[float], lead_s: float) -> None:
-    """Add the published horizons, rising and distinct, and what is foreseen at each.
-
-    The lead time is one where it is known, and not 5 s itself.
-    """
-    horizons_ms = [200, 1000, 5000]
-    if lead_s > 5:  # not NaN
-        horizons_ms.append(int(lead_s) * 1000)
-    count = len(horizons_ms)
-    quantiles = count * len(QUANTILES)
-    forecast.horizon_ms.extend(horizons_ms)
-    forecast.mean_rps.extend(row[fold.NOW : fold.NOW + count])
-    forecast.quantile_rps.extend(row[fold.MEANS : fold.MEANS + quantiles])
-    peaks = fold.MEANS + fold.BAND
-    forecast.peak_10s_quantile_rps.extend(row[peaks : peaks + quantiles])
-
-
-def _add_law(forecast: pb.LoadForecast, device_type: str, figures: list[float]) -> None:
-    lead_ms, alpha_ms, beta_ms, batches = figures
-    if not isnan(lead_ms):
-        forecast.lead_time_ms[device_type] = lead_ms
-    if not isnan(beta_ms):
-        law = forecast.law[device_type]
-        law.alpha_ms, law.beta_ms, law.batches = alpha_ms, beta_ms, int(batches)
 
 
 def _check_times(sight: Sight, now_ms: int) -> None:

@@ -13,6 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from services.predictor.core import quality
 from services.predictor.core.arrivals import WINDOW_S, Outlook, mean_rps
 from services.predictor.core.columns import Floats
 from services.predictor.core.jit import Row, Table, entry, kernel, record
@@ -21,6 +22,7 @@ QUANTILES = np.array((0.5, 0.8, 0.9, 0.95, 0.99, 0.995))
 # Of these, the ones that people are shown, and that are counted as having held or not.
 BAND = (0.5, 0.95, 0.99)
 _BAND_AT = np.searchsorted(QUANTILES, BAND)
+_P95 = BAND.index(0.95)
 PEAK_S = 10
 # Of the largest of as many standard normal variables as a lead time of s seconds has disjoint
 # windows of 10 s, (s, quantiles): all k are below x with chance F(x)^k. One window at least.
@@ -60,6 +62,7 @@ RESIDUALS = record(
         # The forecast that ended last, and what came; NaN: none yet.
         "due": ("f8", len(BAND)),
         "came": "f8",
+        **quality.FIELDS,
     }
 )
 
@@ -85,6 +88,7 @@ def close_second(state: Row, after: Row, early: float, now: Outlook, lead_s: flo
         lead_s: whole seconds of the lead time; NaN where not known.
     """
     state.newest = (state.newest + 1) % KEPT
+    quality.fade(state)
     for horizon in range(HORIZONS):
         horizon_s = _horizon_s(horizon, lead_s)
         actual, mean = math.nan, math.nan
@@ -109,6 +113,13 @@ def close_second(state: Row, after: Row, early: float, now: Outlook, lead_s: flo
     foresee_one(state, now, LEAD, lead_s, quantiles)
     for i, q in enumerate(_BAND_AT):
         state.bands[after.newest, i] = math.nan if unknown else quantiles[q]
+
+
+@kernel
+def unmark(state: Row, after: Row) -> None:
+    """Drop what was marked last: another forecast than this was published, so it is not judged."""
+    state.marks[after.newest] = math.nan
+    state.bands[after.newest] = math.nan
 
 
 @entry
@@ -207,6 +218,7 @@ def _judge(state: Row, band: Floats, came: float, mean: float) -> None:
     for i in range(len(band)):
         state.covered[i] += int(came <= band[i])
         state.due[i] = band[i]
+    quality.judge(state, band[_P95], came, mean)
     state.error += abs(came - mean)
     state.actual += came
     state.came = came

@@ -7,15 +7,26 @@ source is changed in place; all of it that changes is arrays of records and two 
 
 import dataclasses
 from collections.abc import Sequence
+from math import nan
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from libs.common import plimsoll_pb2 as pb
-from services.predictor.core import arrivals, fold, laws, node_scores, residuals
+from services.predictor.core import (
+    announcements,
+    arrivals,
+    fold,
+    laws,
+    node_scores,
+    profiles,
+    residuals,
+)
+from services.predictor.core.announcements import NOTHING_ANNOUNCED, Announced
 from services.predictor.core.columns import Columns, Floats, carry_over, read_layout, refuse
 from services.predictor.core.jit import Table
 from services.predictor.core.registry import Registry, pairs_of, priors
+from services.predictor.core.triggers import Plan, advance, begins, is_near
 
 
 class Policy(NamedTuple):
@@ -53,6 +64,9 @@ class Source:
     record: Table
     sums: Table  # of pairs
     shares: Table  # of nodes
+    days: Table  # of nodes
+    announced: Announced  # as it was when the plans took it in
+    plans: dict[str, Plan]  # of the models of which something was announced
 
 
 # The arrays that change, and of what their rows are.
@@ -62,6 +76,7 @@ CHANGING = {
     "record": "models",
     "sums": "pairs",
     "shares": "nodes",
+    "days": "nodes",
 }
 
 
@@ -82,6 +97,9 @@ def begin(layout: pb.Layout, registry: Registry, policy: Policy) -> Source:
         record=residuals.no_record(models),
         sums=laws.nothing_measured(pairs),
         shares=node_scores.nothing_seen(len(columns.nodes), policy.bandwidth),
+        days=profiles.nothing_seen(len(columns.nodes)),
+        announced=NOTHING_ANNOUNCED,
+        plans={},
     )
 
 
@@ -93,13 +111,23 @@ def resume(old: Source, layout: pb.Layout, registry: Registry, policy: Policy) -
     for field, rows in CHANGING.items():
         was, now = _same(getattr(old.columns, rows), getattr(new.columns, rows))
         getattr(new, field)[now] = getattr(old, field)[was]
+    # What was announced of a model that it did not have is still to be taken in.
+    new.plans = {name: plan for name, plan in old.plans.items() if name in new.columns.models}
     return new
 
 
 def copied(source: Source) -> Source:
     """Return a source that no later tick of this one changes."""
-    arrays = {field: getattr(source, field).copy() for field in ("values", *CHANGING)}
-    return dataclasses.replace(source, **arrays)
+    changing = {field: getattr(source, field).copy() for field in ("values", "plans", *CHANGING)}
+    return dataclasses.replace(source, **changing)
+
+
+def hear(source: Source, announced: Announced) -> None:
+    """Take in what was announced of its models since it last heard."""
+    source.plans = announcements.learn(
+        source.plans, source.columns.models, source.announced, announced
+    )
+    source.announced = announced
 
 
 def see(source: Source, sight: Sight, policy: Policy) -> None:
@@ -116,6 +144,7 @@ def see(source: Source, sight: Sight, policy: Policy) -> None:
     # Read-only, as they come from a message: kernels are compiled for that alone.
     now = sight.values.view()
     now.flags.writeable = False
+    plans = _advanced(source, sight, policy) if source.plans and source.at_ms else source.plans
     bad = fold.take_in(
         columns.of_model,
         columns.of_pair,
@@ -129,6 +158,7 @@ def see(source: Source, sight: Sight, policy: Policy) -> None:
         source.record,
         source.sums,
         source.shares,
+        source.days,
         source.at_ms,
         sight.at_ms,
         source.next_by_ms,
@@ -137,6 +167,7 @@ def see(source: Source, sight: Sight, policy: Policy) -> None:
     if bad >= 0:
         raise refuse(columns, sight.values, bad)
     source.at_ms, source.next_by_ms = sight.at_ms, sight.next_by_ms
+    source.plans = plans
 
 
 def foresee(source: Source, policy: Policy) -> tuple[Floats, Floats]:
@@ -150,6 +181,24 @@ def foresee(source: Source, policy: Policy) -> tuple[Floats, Floats]:
         source.at_ms,
         policy.decision_ms,
     )
+
+
+def _advanced(source: Source, sight: Sight, policy: Policy) -> dict[str, Plan]:
+    """Return the plans after a tick that is still to be folded."""
+    plans = dict(source.plans)
+    begin = any(begins(lift, sight.at_ms) for plan in plans.values() for lift in plan.lifts)
+    said = foresee(source, policy)[0] if begin else None
+    row = {name: place for place, name in enumerate(source.columns.models)}
+    for name, plan in plans.items():
+        at = int(source.columns.of_model["arrivals"][row[name]])
+        before, now = float(source.values[at]), float(sight.values[at])
+        came = nan if at < 0 else now if now < before else now - before
+        rate_rps = float(said[row[name], fold.NOW + 1]) if said is not None else nan
+        lead_s = float(source.models["lead_s"][row[name]])
+        near = is_near(plan, sight.at_ms, 1000 * (lead_s if lead_s > 10 else 10))  # NaN: 10
+        source.models["unjudged"][row[name]] = near
+        plans[name] = advance(plan, sight.at_ms, rate_rps, came, sight.at_ms - source.at_ms)
+    return plans
 
 
 def _same(was: Sequence[Any], now: Sequence[Any]) -> tuple[list[int], list[int]]:

@@ -94,6 +94,7 @@ def _scale(m: int, facts: Facts, policy: Policy) -> list[Explanation]:
         "foreseen_median_rps": facts.found.demand.median_rps[m],
         "replica_capacity_rps": each,
         "replicas": count,
+        "standbys": max(0, count - target),
         "target": target,
         "wanted": targets.wanted[m],
         # What was rejected: the target on a larger fleet, the one of the demand seen now alone, and
@@ -111,13 +112,16 @@ def _scale(m: int, facts: Facts, policy: Policy) -> list[Explanation]:
             f"for {load:.1f} requests/s ({seen.arrival_rate_rps[m]:.1f} arrive now), of which one "
             f"replica carries {each:.1f}"
         )
+    parts += [f"{count - target} more standing by"] * (count > target)
     parts += [f"{loads} to load"] * (loads > 0) + [f"{len(moves) - loads} to drain"] * (
         len(moves) > loads
     )
     if after.short[m]:
         parts.append(f"as the fleet can hold {target} of the {targets.target[m]} wanted")
     text = ", ".join(parts)
-    return [_say(m, facts, "scale", _bound(m, facts, targets), text, numbers)]
+    stands_by = target == was and loads > 0 and count > target
+    bound = "standby" if stands_by else _bound(m, facts, targets)
+    return [_say(m, facts, "scale", bound, text, numbers)]
 
 
 def _bound(m: int, facts: Facts, targets: Targets) -> str:

@@ -48,11 +48,10 @@ def plan(past: Past, seen: Seen, replicas: Replicas, digests: Digests, policy: P
     demand = demand_of(past, seen, policy)
     capacity = capacity_of(replicas, seen, policy)
     targets = targets_of(past, seen, demand, replicas, capacity, policy)
+    coming = placement.loads(targets, digests, seen, replicas, capacity, policy.moves_max, policy)
     leaving = placement.drains(
-        targets.target, seen, demand, replicas, capacity, policy.util_target
-    )[: policy.moves_max]
-    moves_left = policy.moves_max - len(leaving)
-    coming = placement.loads(targets, digests, seen, replicas, capacity, moves_left, policy)
+        targets.target, bool(coming.crowded.any()), seen, demand, replicas, capacity, policy
+    )[: policy.moves_max - len(coming.model)]
     return Plan(targets, leaving, coming)
 
 

@@ -4,6 +4,8 @@ Memory decides what is possible. Among the places that have it, a new replica pr
 full batches fit, then the one with the fewest neighbours, then the idlest node, then what a
 rendezvous hash says, so that the same fleet gives the same answer and few replicas ever move. GPUs
 of a wide replica are neighbours, in groups aligned to its width, which leaves no odd gaps.
+
+What the targets ask for comes first; then standbys fill what memory is left (`standbys.py`).
 """
 
 import heapq
@@ -13,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from services.scheduler.core import memory
+from services.scheduler.core import memory, standbys
 from services.scheduler.core.capacity import Capacity, suits
 from services.scheduler.core.contracts import DRAINING, RESIDENT, Bools, Floats, Ints, Seen
 from services.scheduler.core.demand import Demand
@@ -25,6 +27,7 @@ from services.scheduler.core.targets import Targets
 
 # A GPU with less of its compute left than this brings a replica nothing but memory to hold.
 COMPUTE_MIN = 0.05
+NO_PLACE, NO_MEMORY = -1, -2
 
 
 class Digests(NamedTuple):
@@ -43,6 +46,7 @@ class Loads(NamedTuple):
     room: Ints  # K: requests whose memory it reserves
     held: Ints  # M: replicas that there are or will be
     stuck: Bools  # M: no place was found
+    crowded: Bools  # M: of these, where memory alone was lacking
 
 
 class _Ground(NamedTuple):
@@ -69,16 +73,19 @@ def reporting(seen: Seen, fleet_stale_ms: int) -> Bools:
 @kernel
 def drains(
     target: Ints,
+    crowded: bool,
     seen: Seen,
     demand: Demand,
     replicas: Replicas,
     capacity: Capacity,
-    util_target: float,
+    policy: Policy,
 ) -> Ints:
     """Return the replicas to drain: at most one of each model above its target, and all unlisted.
 
-    The last replica in the fixed order goes, and only if the rest are shown to carry the demand
-    within the utilisation target, and to have memory for every request that is here.
+    The last replica in the fixed order goes, where it may not stand by: as others lack memory
+    (`crowded`), or it holds what training is to have, or there are more than `replicas_max`. And
+    only if the rest are shown to carry the demand within the utilisation target, and to have memory
+    for every request that is here.
     """
     models = len(target)
     count, last = np.zeros(models, np.int64), np.full(models, -1)
@@ -89,7 +96,7 @@ def drains(
         unlisted += m < 0 and resident
         if m >= 0 and resident:
             if last[m] >= 0:
-                rest_rps[m] += capacity.full_rps[last[m]] * util_target
+                rest_rps[m] += capacity.full_rps[last[m]] * policy.util_target
                 rest_requests[m] += capacity.full[last[m]]
             last[m] = r
         if m >= 0 and replicas.stage[r] != DRAINING:
@@ -97,6 +104,9 @@ def drains(
     chosen, found = np.empty(models + unlisted, np.int64), 0
     for m in range(models):
         if count[m] > target[m] and last[m] >= 0 and demand.known[m]:
+            stands_by = count[m] <= seen.replicas_max[m] and not crowded
+            if stands_by and not standbys.hold_reserve(last[m], seen, replicas, capacity, policy):
+                continue
             carries = rest_rps[m] >= demand.now_rps[m] - 1e-6
             requests = _known(seen.queue_requests[m]) + _known(seen.in_flight_requests[m])
             if carries and rest_requests[m] >= requests:
@@ -119,18 +129,22 @@ def loads(
     moves_max: int,
     policy: Policy,
 ) -> Loads:
-    """Return the loads that the targets ask for, at most `moves_max`.
+    """Return the loads that the targets ask for, and then those of standbys, at most `moves_max`.
 
     The model that has the smallest part of its target gets the next place, so that a fleet that is
     too small is short of everything alike. A replica beyond `replicas_min` goes only where there is
-    some compute left.
+    some compute left. Of standbys the next is of the model that is covered the fewest times, and
+    while a model is short there are none.
     """
     ground, target = _ground(seen, replicas, capacity, targets, policy), targets.target
-    stuck = np.zeros(len(target), np.bool_)
-    model, first, room = (
+    stuck, crowded = np.zeros(len(target), np.bool_), np.zeros(len(target), np.bool_)
+    laid = Loads(
         np.empty(moves_max, np.int64),
         np.empty(moves_max, np.int64),
         np.empty(moves_max, np.int64),
+        ground.held,
+        stuck,
+        crowded,
     )
     waiting = [
         (ground.held[m] / target[m], m) for m in range(len(target)) if ground.held[m] < target[m]
@@ -139,20 +153,54 @@ def loads(
     found = 0
     while len(waiting) > 0 and found < moves_max:
         _, m = heapq.heappop(waiting)
-        closed = _closed(m, digests.barred, len(ground.left), seen.gpus[m], replicas)
-        for k in range(found):
-            if model[k] == m:
-                closed[first[k]] = True
-        place, size = _best(m, closed, digests, ground, seen, policy)
-        if place < 0:
+        if not _lay_next(laid, found, m, False, digests, ground, replicas, seen, policy):
             stuck[m] = True
             continue
-        _lay(ground, m, place, size, seen)
-        model[found], first[found], room[found] = m, place, size
         found += 1
         if ground.held[m] < target[m]:
             heapq.heappush(waiting, (ground.held[m] / target[m], m))
-    return Loads(model[:found], first[:found], room[:found], ground.held, stuck)
+    if len(waiting) == 0 and not stuck.any() and policy.standby_memory_share > 0:
+        covered = [
+            (standbys.cover(m, ground.held[m], targets), m)
+            for m in range(len(target))
+            if standbys.may_have_more(m, ground.held[m], targets, seen)
+        ]
+        heapq.heapify(covered)
+        while len(covered) > 0 and found < moves_max:
+            _, m = heapq.heappop(covered)
+            if _lay_next(laid, found, m, True, digests, ground, replicas, seen, policy):
+                found += 1
+                if standbys.may_have_more(m, ground.held[m], targets, seen):
+                    heapq.heappush(covered, (standbys.cover(m, ground.held[m], targets), m))
+    return Loads(
+        laid.model[:found], laid.first[:found], laid.room[:found], ground.held, stuck, crowded
+    )
+
+
+@kernel
+def _lay_next(
+    laid: Loads,
+    found: int,
+    m: int,
+    stands_by: bool,
+    digests: Digests,
+    ground: _Ground,
+    replicas: Replicas,
+    seen: Seen,
+    policy: Policy,
+) -> bool:
+    """Lay a load of model m where it likes best; False where there is no place."""
+    closed = _closed(m, digests.barred, len(ground.left), seen.gpus[m], replicas)
+    for k in range(found):
+        if laid.model[k] == m:
+            closed[laid.first[k]] = True
+    place, room = _best(m, closed, stands_by, digests, ground, seen, policy)
+    if place < 0:
+        laid.crowded[m] = place == NO_MEMORY and not stands_by
+        return False
+    _lay(ground, m, place, room, seen)
+    laid.model[found], laid.first[found], laid.room[found] = m, place, room
+    return True
 
 
 @kernel
@@ -194,14 +242,24 @@ def _lay(ground: _Ground, m: int, first: int, room: int, seen: Seen) -> None:
 
 @kernel
 def _best(
-    m: int, closed: Bools, digests: Digests, ground: _Ground, seen: Seen, policy: Policy
+    m: int,
+    closed: Bools,
+    stands_by: bool,
+    digests: Digests,
+    ground: _Ground,
+    seen: Seen,
+    policy: Policy,
 ) -> tuple[int, int]:
-    """Return the place that model m likes best, by its first device, and its room; -1: none."""
+    """Return the place that model m likes best, by its first device, and its room.
+
+    NO_PLACE where there is none, or NO_MEMORY where it is only memory that one lacks.
+    """
     width, static = seen.gpus[m], memory.static_bytes(m, seen)
     request = memory.per_gpu(seen.request_bytes[m], width)
-    must = ground.held[m] < seen.replicas_min[m]
-    open_type = _open_types(m, static + request, ground.most_left[0 if must else 1], seen)
-    best, best_room, liked, least = -1, 0, -1.0, (2, 0, 0)
+    must = stands_by or ground.held[m] < seen.replicas_min[m]
+    most_left = ground.most_left[0 if must else 1]
+    open_type = _open_types(m, static + request, most_left, seen)
+    best, best_room, liked, least = _no_place(m, open_type, most_left, seen), 0, -1.0, (2, 0, 0)
     if not open_type.any():
         return best, best_room  # a full fleet is no reason to look at each of its devices
     for start in range(len(closed) - width + 1):
@@ -217,9 +275,11 @@ def _best(
                 break
             total, share = seen.memory_total[d], policy.batch_memory_share
             asked = min(asked, memory.allotment(m, total, seen, share))
-            left = min(left, ground.left[d])
+            reserve = standbys.reserve_bytes(d, seen, policy) if stands_by else 0
+            left = min(left, ground.left[d] - reserve)
             crowd = max(crowd, ground.neighbours[d])
         if left < static + request:
+            best = NO_MEMORY if best == NO_PLACE and left >= 0 else best
             continue
         room = min(asked, (left - static) // max(request, 1))
         dislike = (int(room < asked), int(crowd), _busy(seen.node_score[start]))
@@ -227,9 +287,18 @@ def _best(
             continue
         weight = float(seen.memory_total[start])
         like = preference(digests.models[m], digests.devices[start], weight)
-        if dislike < least or like > liked:
+        if best < 0 or dislike < least or like > liked:
             best, best_room, liked, least = start, room, like, dislike
     return best, best_room
+
+
+@kernel
+def _no_place(m: int, open_type: Bools, most_left: Ints, seen: Seen) -> int:
+    """Return NO_MEMORY where a type would do of which no device has the memory."""
+    for t in range(len(open_type)):
+        if not open_type[t] and most_left[t] >= 0 and suits(m, t, seen):
+            return NO_MEMORY
+    return NO_PLACE
 
 
 @kernel

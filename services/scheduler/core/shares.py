@@ -37,9 +37,9 @@ def shares_of(
     """Return how the resident replicas are used. Models without data keep what they have.
 
     The batch is sized for one replica, since the first one fills before the second wakes: for some
-    times the largest demand of late, up to what memory and objective allow. A share is what the
-    mean takes: requests that are here always go before training, so a burst needs no more of it.
-    A replica that the router may not use is left as it is.
+    times the largest demand of late, up to what memory and objective allow. A share is kept for the
+    mean: requests that are here always go before training, so a burst needs no more of it. A
+    replica that the router may not use is left as it is.
     """
     count, models = len(replicas.model), len(seen.objective_ms)
     limit, rate_rps = np.ones(count, np.int64), np.zeros(count)
@@ -152,10 +152,11 @@ def _wait_ms(
 def _serving_shares(
     replicas: Replicas, used: Floats, demand: Demand, granted: Bools, devices: int, policy: Policy
 ) -> Floats:
-    """Return the parts of their GPUs, at most 1 over any, that those granted get before training.
+    """Return the parts of their GPUs, at most 1 over any, that are kept from training.
 
-    A replica expected to be as full as the utilisation target allows gets all; one that stands by
-    gets nothing, and so trains until the router wakes it. A share falls only by two steps or more.
+    Requests that are here always go first, so what is kept is for those to come: `serving_reserve`
+    of what the load takes, where the utilisation target is all. A share falls only by two steps or
+    more.
     """
     step = policy.share_step
     left = np.ones(devices)
@@ -165,7 +166,8 @@ def _serving_shares(
             continue
         share = shares[r]
         if demand.known[replicas.model[r]]:
-            need = _tidy(np.ceil(used[r] / policy.util_target / step - 1e-9) * step)
+            busy = policy.serving_reserve * used[r] / policy.util_target
+            need = _tidy(np.ceil(busy / step - 1e-9) * step)
             keep = used[r] > 0 and share >= need and share - need < 2 * step - 1e-9
             share = share if keep else min(need, 1.0)
         for d in replicas.devices[r]:
