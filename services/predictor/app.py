@@ -38,6 +38,8 @@ BURIER = 0  # the partition whose worker buries what all of them read and refuse
 REFUSED_MAX = 1000  # waiting for that to be known
 SHOW_EVERY_MS = 1000  # gauges that cost a loop over all models
 FORGET_EVERY_MS = 10_000
+MAKING_RESTS = 19  # times as long as it took: a twentieth of a core is enough for making messages
+REST_MS_MAX = 100  # but none waits for longer
 SOURCES_SHOWN_MAX = 200  # apps may name sources and nodes without end; a label must not
 LAYOUTS_MAX = 100_000  # the oldest goes first, and is announced again when its source starts
 
@@ -118,7 +120,13 @@ class Predictor:
         while True:
             await self._due.wait()
             self._due.clear()
-            await self._bus.publish(self._outgoing())
+            begun_ms = self._clock.now_ms()
+            messages = self._outgoing()
+            made_ms = self._clock.now_ms()
+            await self._bus.publish(messages)
+            # Ticks that come faster than this, as from a log, are told of together.
+            rest_ms = min(MAKING_RESTS * (made_ms - begun_ms), REST_MS_MAX)
+            await self._clock.sleep_until_ms(self._clock.now_ms() + rest_ms)
 
     async def forget(self) -> None:
         """Forget the sources of partitions from which nothing comes any more, for ever.
