@@ -16,7 +16,7 @@ from typing import Any
 import faust
 
 # Faust's tasks, on their way, let the stream take what is in its queue. Without them it is given
-# time by hand: a queue that is full makes Faust leave its partition out of the fetches for a second.
+# time by hand: a full queue makes Faust leave its partition out of the fetches for a second.
 BURST = 64  # messages, from one look at the queue to the next
 QUEUE_MAX = 256
 PAUSE_S = 0.002  # the stream does not take `QUEUE_MAX` messages in it
