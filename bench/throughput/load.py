@@ -161,14 +161,15 @@ def _layout(partition: int, models: int, metrics: list[tuple[str, int]], rest: i
 def _draw(models: int, rng: np.random.Generator) -> dict[tuple[str, int], npt.NDArray[np.int64]]:
     """Return, (PATTERN, models) each, what comes of each metric and bucket in a tick.
 
-    Batches take 10 ms and 2 ms a request, and those of one tick are alike.
+    Batches take 10 ms and 2 ms a request, and those of one tick are alike. Each model loads once in
+    a pattern, so the lead time is known, and one of its horizons.
     """
     shape = (PATTERN, models)
     came = rng.poisson(rng.uniform(0.5, 20, models), shape)
     late = rng.binomial(came, 0.01)
     batches, size = rng.integers(1, 4, shape), rng.integers(1, 9, shape)
     service_ms = 10 + 2 * size
-    loads = rng.binomial(1, 1 / PATTERN, shape)
+    loads = (np.arange(PATTERN)[:, None] == rng.integers(0, PATTERN, models)).astype(np.int64)
     buckets = rng.multinomial(came, np.full(series.LATENCY_BUCKETS, 1 / series.LATENCY_BUCKETS))
     drawn = {
         series.ARRIVALS: came,
