@@ -39,7 +39,8 @@ REFUSED_MAX = 1000  # waiting for that to be known
 SHOW_EVERY_MS = 1000  # gauges that cost a loop over all models
 FORGET_EVERY_MS = 10_000
 MAKING_RESTS = 19  # times as long as it took: a twentieth of a core is enough for making messages
-REST_MS_MAX = 100  # but none waits for longer
+REST_MS_MAX = 100  # but none waits for longer,
+LIVE_MS = 1000  # if it is of a record that is no older than this
 SOURCES_SHOWN_MAX = 200  # apps may name sources and nodes without end; a label must not
 LAYOUTS_MAX = 100_000  # the oldest goes first, and is announced again when its source starts
 
@@ -116,16 +117,22 @@ class Predictor:
         self._mine = mine
 
     async def send(self) -> None:
-        """Send what is due, newest state first made into messages, for ever."""
+        """Send what is due, newest state first made into messages, for ever.
+
+        Where many models come with each tick, or ticks come in a hurry from an old log, several
+        ticks are told of together: the next forecast supersedes this one anyhow.
+        """
         while True:
             await self._due.wait()
             self._due.clear()
             begun_ms = self._clock.now_ms()
+            due = (*self._forecasts_due.values(), *self._scores_due.values())
+            newest_ms = max((cause.timestamp_ms for cause in due), default=0)
             messages = self._outgoing()
-            made_ms = self._clock.now_ms()
+            rest_ms = MAKING_RESTS * (self._clock.now_ms() - begun_ms)
+            if begun_ms - newest_ms < LIVE_MS:
+                rest_ms = min(rest_ms, REST_MS_MAX)
             await self._bus.publish(messages)
-            # Ticks that come faster than this, as from a log, are told of together.
-            rest_ms = min(MAKING_RESTS * (made_ms - begun_ms), REST_MS_MAX)
             await self._clock.sleep_until_ms(self._clock.now_ms() + rest_ms)
 
     async def forget(self) -> None:
