@@ -7,8 +7,6 @@ sees them one by one, so the newest are simply kept.
 
 import math
 
-import numpy as np
-
 from services.predictor.core.jit import Row, entry
 
 KEPT = 20
