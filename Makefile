@@ -15,7 +15,7 @@ COMPOSE_ENV = COMPOSE_FILE=compose.yaml$(if $(filter 3,$(BROKERS)),:deploy/compo
 
 .DEFAULT_GOAL := help
 SERIES ?=
-.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full accuracy wire demo takeover handover outage up \
+.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full accuracy wire throughput demo takeover handover outage up \
 	down logs drill clean
 
 help: ## print the verbs
@@ -80,6 +80,9 @@ wire: setup ## bytes and time of a tick of samples, by encoding; a minute or two
 
 accuracy: setup ## judge the forecasts beside those of others: SERIES="files or folders" [OUT=dir]
 	@$(BIN)/python -m bench.accuracy $(SERIES) --out "$(if $(filter file,$(origin OUT)),out/accuracy,$(OUT))"
+
+throughput: system setup ## samples/s from Kafka into forecasts on one core, against the usual Faust agent; 4 minutes
+	@$(BIN)/python -m bench.throughput
 
 demo: system setup ## the whole loop on a real trace: [TRACE=file] [COPIES=1] [DURATION=120] [OUT=dir]
 	@$(BIN)/plimsoll demo $(if $(TRACE),--trace "$(TRACE)") --copies $(COPIES) --duration $(DURATION) --out "$(OUT)"

@@ -29,6 +29,9 @@ BURIER = 0  # the partition whose worker buries the triggers that all of them re
 SHOW_EVERY_MS = 1000  # gauges that cost a loop over all models
 LOOK_EVERY_MS = 10_000
 MADE_UP_AT_ONCE = 1000  # records
+MAKING_RESTS = 19  # times as long as it took: a twentieth of a core is enough for making messages
+REST_MS_MAX = 10  # but none waits for longer,
+LIVE_MS = 1000  # if it is of a record that is no older than this
 SOURCES_SHOWN_MAX = 200  # apps may name sources and nodes without end; a label must not
 
 
@@ -129,11 +132,23 @@ class Predictor:
         self._mine = mine
 
     async def send(self) -> None:
-        """Send what is due, newest state first made into messages, for ever."""
+        """Send what is due, newest state first made into messages, for ever.
+
+        Where many models come with each tick, or ticks come in a hurry from an old log, several
+        ticks are told of together: the next forecast supersedes this one anyhow.
+        """
         while True:
             await self._due.wait()
             self._due.clear()
-            await self._bus.publish(self._outgoing())
+            begun_ms = self._clock.now_ms()
+            due = [c for p in self._parts.ready() for c in (p.forecasts_due, p.scores_due) if c]
+            newest_ms = max((cause.timestamp_ms for cause in due), default=0)
+            messages = self._outgoing()
+            rest_ms = MAKING_RESTS * (self._clock.now_ms() - begun_ms)
+            if begun_ms - newest_ms < LIVE_MS:
+                rest_ms = min(rest_ms, REST_MS_MAX)
+            await self._bus.publish(messages)
+            await self._clock.sleep_until_ms(self._clock.now_ms() + rest_ms)
 
     async def look(self) -> None:
         """Keep what is shown true while nothing is sent, for ever."""

@@ -19,6 +19,7 @@ from libs.common.ports import Record
 from libs.common.settings import KafkaSection
 from libs.common.telemetry import BUS_LAG, BUS_READ
 from libs.common.topics import METRICS_SAMPLES
+from services.predictor.handover import quicken
 
 Take = Callable[[Record], Awaitable[None]]
 Keep = Callable[[set[int]], None]
@@ -69,6 +70,7 @@ class Stream:
         )
         # More than one at a time would break the order within a partition.
         self._app.agent(source, name="samples", concurrency=1)(self._agent)
+        quicken(self._app)
 
     async def run(self) -> None:
         """Serve until cancelled; raise what `take` raised, or say that Faust ended by itself."""
@@ -90,9 +92,10 @@ class Stream:
         return self._trouble
 
     async def _agent(self, samples: Any) -> None:
+        read = BUS_READ.labels(METRICS_SAMPLES.name)
         async for event in samples.events():
             record = _record(event.message)
-            BUS_READ.labels(record.topic).inc()
+            read.inc()
             try:
                 await self._take(record)
             except Exception as error:
