@@ -15,7 +15,7 @@ COMPOSE_ENV = COMPOSE_FILE=compose.yaml$(if $(filter 3,$(BROKERS)),:deploy/compo
 
 .DEFAULT_GOAL := help
 SERIES ?=
-.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full accuracy wire demo takeover outage up \
+.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full accuracy wire throughput demo takeover handover outage up \
 	down logs drill clean
 
 help: ## print the verbs
@@ -81,11 +81,17 @@ wire: setup ## bytes and time of a tick of samples, by encoding; a minute or two
 accuracy: setup ## judge the forecasts beside those of others: SERIES="files or folders" [OUT=dir]
 	@$(BIN)/python -m bench.accuracy $(SERIES) --out "$(if $(filter file,$(origin OUT)),out/accuracy,$(OUT))"
 
+throughput: system setup ## samples/s from Kafka into forecasts on one core, against the usual Faust agent; 4 minutes
+	@$(BIN)/python -m bench.throughput
+
 demo: system setup ## the whole loop on a real trace: [TRACE=file] [COPIES=1] [DURATION=120] [OUT=dir]
 	@$(BIN)/plimsoll demo $(if $(TRACE),--trace "$(TRACE)") --copies $(COPIES) --duration $(DURATION) --out "$(OUT)"
 
 takeover: system setup ## kill and pause the leading scheduler, measure who takes over when
 	@$(BIN)/plimsoll takeover --kills $(KILLS)
+
+handover: system setup ## kill one of two predictors, 20 times: when is it back, and with what state
+	@$(BIN)/plimsoll handover
 
 outage: system setup ## stop the broker for 10 s under load, count what was lost
 	@$(BIN)/plimsoll outage

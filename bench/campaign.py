@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from bench.bounds import burst_of, kind_of, oracle_gpu_s
 from bench.full import Full, full_replica
@@ -19,7 +19,7 @@ from bench.peers import SCALERS, SHARES, TUNED, Variant, variants_of
 from bench.run import Plan, Result, Series, run
 from bench.scenario import Scenario
 from bench.sizing import HEADROOM, SEED, TARGETS, gpus_of, static_sizes
-from bench.tuning import Chosen, best, settings_of, try_out
+from bench.tuning import best, settings_of, try_out
 from bench.window import Window, judged_on
 from libs.fleet.warm import warm as fleet_warm
 from services.predictor.core.warm import warm as predictor_warm
@@ -59,7 +59,7 @@ class Campaign(NamedTuple):
     rows: list[Row]
     series: dict[tuple[str, str], Series]  # of the first seed, by policy and variant
     facts: Facts
-    chosen: dict[str, Chosen]  # by peer: what tuning found
+    chosen: dict[str, Any]  # by peer: the setting that tuning found
 
 
 def play(
@@ -153,11 +153,11 @@ def _statics(scenario: Scenario, sizes: dict[str, list[int]]) -> tuple[list[Vari
 
 
 def _of_peers(
-    peers: Sequence[str], wanted: Collection[str], chosen: dict[str, Chosen]
+    peers: Sequence[str], wanted: Collection[str], chosen: dict[str, Any]
 ) -> list[Variant]:
     """Return the variants of all peers that are wanted, the slowest first."""
     found = [
-        Variant(policy, name, settings=tuple(chosen[policy].items()) if TUNED in name else ())
+        Variant(policy, name, setting=chosen[policy] if TUNED in name else None)
         for policy in peers
         for name in variants_of(policy)
         if name in wanted
@@ -167,18 +167,18 @@ def _of_peers(
 
 def _tuned(
     pool: ProcessPoolExecutor, plan: Plan, peers: Sequence[str], seed: int, tell: Tell
-) -> dict[str, Chosen]:
+) -> dict[str, Any]:
     settings = {policy: settings_of(policy) for policy in peers}
     futures = {
         pool.submit(try_out, plan, policy, those[k : k + AT_ONCE], seed): (policy, k)
         for policy, those in settings.items()
         for k in range(0, len(those), AT_ONCE)
     }
-    parts: dict[tuple[str, int], list[list[Row]]] = {}
+    parts: dict[tuple[str, int], list[Row]] = {}
     for future in _each(futures, lambda n: tell("tuning", n, len(futures))):
         parts[futures[future]] = future.result()
     tried = {
-        policy: [outcome for key in sorted(parts) if key[0] == policy for outcome in parts[key]]
+        policy: [row for key in sorted(parts) if key[0] == policy for row in parts[key]]
         for policy in peers
     }
     return {policy: best(settings[policy], tried[policy]) for policy in peers}

@@ -14,6 +14,7 @@ from bench.table import hours_of
 
 LEAST = 1e-4  # missed less than this is drawn as this
 DECADE_POINTS = 95.0  # how high a tenth of the missed is, about, in points
+NAMED_FROM = 0.9  # who attains less stands in the table; here the names would hide each other
 MARKERS = {"default": "o", "tuned": "s"}  # of peers; others, as `mended`, a diamond
 
 
@@ -79,7 +80,8 @@ def _dot(axis: Axes, line: Line, hours: float) -> None:
 
 
 def _is_named(line: Line, edge: Sequence[Line]) -> bool:
-    return line in edge or line.policy in ("ours", "clairvoyant")
+    useful = line in edge and line.attained >= NAMED_FROM
+    return useful or line.policy in ("ours", "clairvoyant")
 
 
 def _label(axis: Axes, named: Sequence[Line], hours: float) -> None:

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from bench.policies.aibrix import Aibrix
-from bench.policies.autoscaler import Autoscaler, Case, Scaler
+from bench.policies.autoscaler import Autoscaler, Scaler
 from bench.policies.clairvoyant import Clairvoyant
 from bench.policies.crane import Crane
 from bench.policies.dynamo import Dynamo
@@ -51,7 +51,7 @@ class Variant(NamedTuple):
     policy: str
     variant: str = DEFAULT
     replicas: tuple[tuple[str, int], ...] = ()  # of `static`: by model
-    settings: tuple[tuple[str, Any], ...] = ()  # of a peer that is tuned: by model
+    setting: Any = None  # of a peer that is tuned
 
 
 def chosen(names: str) -> tuple[str, ...]:
@@ -100,12 +100,8 @@ def make(variant: Variant, setting: Setting) -> Policy:
         return Static(setting, dict(variant.replicas))
     if variant.policy in CORES:
         return CORES[variant.policy](setting)
-    scaler, by_model = SCALERS[variant.policy], dict(variant.settings)
-
-    def make_scaler(case: Case) -> Scaler:
-        if by_model:
-            return scaler(case, by_model[case.spec.name])
-        return scaler(case, scaler.variants[variant.variant.removesuffix(SHARES)])
-
+    scaler, setting_of = SCALERS[variant.policy], variant.setting
+    if setting_of is None:
+        setting_of = scaler.variants[variant.variant.removesuffix(SHARES)]
     kind = Shared if variant.variant.endswith(SHARES) else Autoscaler
-    return kind(setting, make_scaler)
+    return kind(setting, lambda case: scaler(case, setting_of))

@@ -32,9 +32,9 @@ p.headline{font-size:18px;font-weight:600}figure{margin:1.5rem 0}figcaption{colo
 svg{max-width:100%;height:auto}"""
 MARKS = {"ours": "ours", "oracle": "bound", "clairvoyant": "bound"}
 TUNING = (
-    "For each model the cheapest setting that attains 99.5 % of its requests on the tuning part of "
-    "the first seed, else one next to the highest attainment; only what differs from the peer's "
-    "own default is named."
+    "The cheapest setting that attains 99.5 % of every model's requests on the tuning part of the "
+    "first seed, else one next to the highest attainment; only what differs from the peer's own "
+    "default is named."
 )
 
 

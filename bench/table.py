@@ -68,13 +68,9 @@ def by_model(campaign: Campaign) -> Table:
 
 
 def tuned(campaign: Campaign) -> Table:
-    """Return the settings that tuning chose, by peer and model; empty where nothing was tuned."""
-    names = [spec.name for spec in campaign.scenario.models]
-    rows = []
-    for policy, chosen in campaign.chosen.items():
-        said = {name: described(chosen[name]) for name in names}
-        rows.append((policy, [policy, *said.values()]))
-    return Table(("tuned", *names), rows, 1 + len(names))
+    """Return the settings that tuning chose, by peer; empty where nothing was tuned."""
+    rows = [(policy, [policy, described(chosen)]) for policy, chosen in campaign.chosen.items()]
+    return Table(("tuned", "setting"), rows, 2)
 
 
 def _cells(line: Line, ours: Line | None, hours: float) -> list[str]:

@@ -1,9 +1,9 @@
 """Tuning a peer: every setting that its operator would try, on the first part of the first seed.
 
-All models run with one setting at a time, on one fleet, and each model takes the setting that was
-best for it. That is stronger than one setting for all, and than a person would have the patience
-for: no peer is made weak here. What is found is judged on the rest of that load, and on the other
-seeds.
+All models run with one setting at a time, on one fleet, and the peer takes the one that was best
+for the whole. A setting for each model of its own fits the tuning part better and what comes
+afterwards worse: tried on `default`, it cost HPA 20 points. What is found is judged on the rest of
+that load, and on the other seeds.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,6 @@ ATTAINED = 0.995  # what a setting must reach to be compared by its charge
 # requests of some thousands are no reason to pay twice.
 TOLERANCE = 0.001
 
-Chosen = dict[str, Any]  # a setting, by model
-
 
 def settings_of(policy: str) -> tuple[Any, ...]:
     """Return what is tried of a peer, its default first, each once."""
@@ -31,8 +29,8 @@ def settings_of(policy: str) -> tuple[Any, ...]:
     return tuple(dict.fromkeys((*scaler.variants.values(), *scaler.tried)))
 
 
-def try_out(plan: Plan, policy: str, settings: Sequence[Any], seed: int) -> list[list[Row]]:
-    """Return what came of each setting on the tuning part, by model in the scenario's order.
+def try_out(plan: Plan, policy: str, settings: Sequence[Any], seed: int) -> list[Row]:
+    """Return the row of each setting on the tuning part.
 
     Raises:
         ContractError: the load cannot be read.
@@ -43,32 +41,23 @@ def try_out(plan: Plan, policy: str, settings: Sequence[Any], seed: int) -> list
     load = whole.until(window.end_s)
     # The oracle's charge only weighs goodput, which nobody is tuned for.
     parts = np.zeros(sum(len(part.at_ms) for part in load.arrivals.values()))
-    found = []
-    for setting in settings:
-        same = tuple((spec.name, setting) for spec in scenario.models)
-        result = play(plan, Variant(policy, "tried", settings=same), seed, load, window, parts)
-        found.append(result.row["models"])
-    return found
+    variants = [Variant(policy, "tried", setting=setting) for setting in settings]
+    return [play(plan, variant, seed, load, window, parts).row for variant in variants]
 
 
-def best(settings: Sequence[Any], tried: Sequence[Sequence[Row]]) -> Chosen:
-    """Return each model's best setting: the cheapest that attains, else one next to the highest.
+def best(settings: Sequence[Any], tried: Sequence[Row]) -> Any:
+    """Return the best setting: the cheapest that attains, else one next to the highest.
 
-    `tried` has for each setting what came of each model. Among equals the first wins, and so it
-    does for a model that nothing was sent.
+    `tried` has the row of each setting. Among equals the first wins, and so it does where nothing
+    was sent.
     """
-    chosen: Chosen = {}
-    for m in range(len(tried[0])):
-        rows = [models[m] for models in tried]
-        shares = [row["slo_attainment"] for row in rows]
-        chosen[rows[0]["model"]] = settings[0]
-        if None not in shares:
-            highest = max(shares)
-            least = ATTAINED if highest >= ATTAINED else highest - TOLERANCE
-            good = [k for k, share in enumerate(shares) if share >= least]
-            cheapest = min(good, key=lambda k: rows[k]["gpu_hours_serving"])
-            chosen[rows[0]["model"]] = settings[cheapest]
-    return chosen
+    shares = [row["slo_attainment"] for row in tried]
+    if None in shares:
+        return settings[0]
+    highest = max(shares)
+    least = ATTAINED if highest >= ATTAINED else highest - TOLERANCE
+    good = [k for k, share in enumerate(shares) if share >= least]
+    return settings[min(good, key=lambda k: tried[k]["gpu_hours_serving"])]
 
 
 def described(setting: Any) -> str:

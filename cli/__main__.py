@@ -228,6 +228,17 @@ def takeover(
 
 
 @app.command()
+def handover(
+    kills: Annotated[int, typer.Option(min=1, max=100, help="How often a predictor dies.")] = 20,
+    out: Out = Path("out/handover"),
+) -> None:
+    """Kill one of two predictors, and measure when its forecasts are back, and from what state."""
+    from cli.handover import handover as run_handover
+
+    _guarded(lambda: run_handover(kills, out))
+
+
+@app.command()
 def outage(duration: Duration = 60.0, out: Out = Path("out/outage"), seed: Seed = 0) -> None:
     """Stop the broker for 10 s in the middle of a load, and count what was lost."""
     from cli.outage import outage as run_outage

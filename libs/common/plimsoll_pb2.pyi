@@ -222,3 +222,73 @@ class TickRecord(_message.Message):
     observation: Columns
     state: Columns
     def __init__(self, epoch: _Optional[int] = ..., tick: _Optional[int] = ..., seen_until_ms: _Optional[int] = ..., observation: _Optional[_Union[Columns, _Mapping]] = ..., state: _Optional[_Union[Columns, _Mapping]] = ...) -> None: ...
+
+class SourceState(_message.Message):
+    __slots__ = ("layout_id", "layout", "at_ms", "next_by_ms", "values", "tables", "pairs", "plans")
+    LAYOUT_ID_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_BY_MS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    TABLES_FIELD_NUMBER: _ClassVar[int]
+    PAIRS_FIELD_NUMBER: _ClassVar[int]
+    PLANS_FIELD_NUMBER: _ClassVar[int]
+    layout_id: str
+    layout: Layout
+    at_ms: int
+    next_by_ms: int
+    values: bytes
+    tables: _containers.RepeatedScalarFieldContainer[bytes]
+    pairs: _containers.RepeatedScalarFieldContainer[str]
+    plans: _containers.RepeatedCompositeFieldContainer[PlanState]
+    def __init__(self, layout_id: _Optional[str] = ..., layout: _Optional[_Union[Layout, _Mapping]] = ..., at_ms: _Optional[int] = ..., next_by_ms: _Optional[int] = ..., values: _Optional[bytes] = ..., tables: _Optional[_Iterable[bytes]] = ..., pairs: _Optional[_Iterable[str]] = ..., plans: _Optional[_Iterable[_Union[PlanState, _Mapping]]] = ...) -> None: ...
+
+class PlanState(_message.Message):
+    __slots__ = ("model", "lifts", "past_ms", "gains", "seen_ms")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    LIFTS_FIELD_NUMBER: _ClassVar[int]
+    PAST_MS_FIELD_NUMBER: _ClassVar[int]
+    GAINS_FIELD_NUMBER: _ClassVar[int]
+    SEEN_MS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    lifts: bytes
+    past_ms: bytes
+    gains: bytes
+    seen_ms: int
+    def __init__(self, model: _Optional[str] = ..., lifts: _Optional[bytes] = ..., past_ms: _Optional[bytes] = ..., gains: _Optional[bytes] = ..., seen_ms: _Optional[int] = ...) -> None: ...
+
+class RunState(_message.Message):
+    __slots__ = ("layout_id", "begun_ms", "sequence", "whole", "integers")
+    LAYOUT_ID_FIELD_NUMBER: _ClassVar[int]
+    BEGUN_MS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    INTEGERS_FIELD_NUMBER: _ClassVar[int]
+    layout_id: str
+    begun_ms: int
+    sequence: int
+    whole: bool
+    integers: bytes
+    def __init__(self, layout_id: _Optional[str] = ..., begun_ms: _Optional[int] = ..., sequence: _Optional[int] = ..., whole: _Optional[bool] = ..., integers: _Optional[bytes] = ...) -> None: ...
+
+class PartitionState(_message.Message):
+    __slots__ = ("sources", "runs")
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    sources: _containers.RepeatedCompositeFieldContainer[SourceState]
+    runs: _containers.RepeatedCompositeFieldContainer[RunState]
+    def __init__(self, sources: _Optional[_Iterable[_Union[SourceState, _Mapping]]] = ..., runs: _Optional[_Iterable[_Union[RunState, _Mapping]]] = ...) -> None: ...
+
+class SnapshotChunk(_message.Message):
+    __slots__ = ("form", "next_offset", "chunk", "chunks", "data")
+    FORM_FIELD_NUMBER: _ClassVar[int]
+    NEXT_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    form: str
+    next_offset: int
+    chunk: int
+    chunks: int
+    data: bytes
+    def __init__(self, form: _Optional[str] = ..., next_offset: _Optional[int] = ..., chunk: _Optional[int] = ..., chunks: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...

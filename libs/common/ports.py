@@ -159,6 +159,46 @@ class Candidacy(Protocol):
         ...
 
 
+class Tenure(Protocol):
+    """The right to write one partition of a topic, and to commit what was read to get there."""
+
+    @property
+    def read_begin(self) -> int:
+        """Where the log that is read began when this tenure did."""
+        ...
+
+    @property
+    def read_end(self) -> int:
+        """Where it ended then."""
+        ...
+
+    async def last(self, count: int) -> list[Record]:
+        """Return the newest `count` committed records of the partition, or all there are.
+
+        Raises:
+            ConnectionError: the broker is away.
+        """
+        ...
+
+    async def read(self, first: int, end: int) -> list[Record]:
+        """Return the records with these offsets of the log that is read, as far as it has them.
+
+        Raises:
+            ConnectionError: the broker is away.
+        """
+        ...
+
+    async def publish(self, messages: Sequence[Outgoing], next_offset: int) -> None:
+        """Publish all and commit the first offset that a successor must read, or none of it.
+
+        Raises:
+            Deposed: another has this partition now; nothing of this call will ever be read.
+            ConnectionError: it is not known whether it was written. This tenure is over; another
+                one of the same instance may find out.
+        """
+        ...
+
+
 class Bus(Protocol):
     """The log that all services share."""
 
@@ -178,6 +218,15 @@ class Bus(Protocol):
 
     def stand(self, topic: Topic, instance: str) -> AbstractAsyncContextManager[Candidacy]:
         """Stand for leader by `topic`, of one partition, where each leader leaves its claim."""
+        ...
+
+    def hold(
+        self, topic: Topic, partition: int, read: Topic, group: str
+    ) -> AbstractAsyncContextManager[Tenure]:
+        """Be the only writer of a partition, for what `group` reads in the same one of `read`.
+
+        Whoever had it before is deposed when this is entered.
+        """
         ...
 
     def partition_of(self, topic: Topic, key: str) -> int:

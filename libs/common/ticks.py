@@ -10,6 +10,7 @@ The kernels are imported when the first coder or chain is made: a collector of f
 command line, does without.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from math import isfinite
 from typing import TYPE_CHECKING
@@ -119,8 +120,8 @@ class Chain:
 
         self.run = (layout.layout_id, begun_ms)
         self.integers: Ints = np.zeros(len(layout.series), np.int64)
-        self._sequence = 0  # of the tick read last
-        self._whole = False  # whether `integers` are those of that tick
+        self.sequence = 0  # of the tick read last
+        self.whole = False  # whether `integers` are those of that tick
         self._unit, self._parts = _grid(layout)
         self._block_bytes_max = planes.block_bytes_max(len(layout.series))
         self._read_block = planes.read_block
@@ -134,13 +135,13 @@ class Chain:
         is_key = tick.HasField("key")
         sequence = tick.sequence
         if not is_key:
-            if self._whole and sequence <= self._sequence:
+            if self.whole and sequence <= self.sequence:
                 return Wait.REPEATED
-            if not self._whole or sequence != self._sequence + 1:
-                self._whole = False
+            if not self.whole or sequence != self.sequence + 1:
+                self.whole = False
                 return Wait.GAP
         block = self._decompress(tick.key if is_key else tick.delta)
-        self._whole = False
+        self.whole = False
         if is_key:
             self.integers.fill(0)
         values = np.empty(len(self.integers))
@@ -148,8 +149,8 @@ class Chain:
             raise ContractError(
                 f"{len(block)} bytes are not {len(values)} finite values of layout {self.run[0]}"
             )
-        self._sequence = sequence
-        self._whole = True
+        self.sequence = sequence
+        self.whole = True
         return values
 
     def _decompress(self, data: bytes) -> "Bytes":
@@ -200,6 +201,16 @@ class Chains:
             del self._of[source]
         self._of[source] = chain
         return chain.follow(tick)
+
+    def held(self) -> Mapping[str, Chain]:
+        """Return the run that is remembered of each source, the one heard last at the end."""
+        return self._of
+
+    def put(self, source: str, chain: Chain) -> None:
+        """Remember a run as the one heard last, as it was when it was `held` elsewhere."""
+        self._forget(source)
+        self._of[source] = chain
+        self._series += len(chain.integers)
 
     def _forget(self, source: str) -> None:
         chain = self._of.pop(source, None)

@@ -14,6 +14,7 @@ from libs.common.messages import Message
 PARTITIONS = 4
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
+SNAPSHOT_SEGMENT_BYTES = 32 * 1024 * 1024
 
 
 class Topic(NamedTuple):
@@ -52,6 +53,14 @@ class Topic(NamedTuple):
             out["segment.ms"] = str(HOUR_MS)
         if self.retention_ms is not None:
             out["retention.ms"] = str(self.retention_ms)
+        if self is METRICS_SAMPLES:
+            # What a sample may do is judged by the time that its record bears: the broker's, which
+            # a replay finds unchanged, and not that of a sender whose clock may be wrong.
+            out["message.timestamp.type"] = "LogAppendTime"
+        if self is PREDICTOR_SNAPSHOTS:
+            # Each second brings a new copy of all: short segments, so that few of them are kept.
+            out["segment.bytes"] = str(SNAPSHOT_SEGMENT_BYTES)
+            out["min.cleanable.dirty.ratio"] = "0.1"
         if self is DEAD_LETTERS:
             # The largest message that a broker takes by default must fit with its reason around it.
             out["max.message.bytes"] = str(2 * 1024 * 1024)
@@ -109,6 +118,15 @@ NODE_SCORES = Topic(
     pb.NodeScores,
     compacted=True,
     route="predictor → scheduler",
+)
+PREDICTOR_SNAPSHOTS = Topic(
+    "predictor.snapshots",
+    "predictor partition / chunk",
+    pb.SnapshotChunk,
+    PARTITIONS,
+    compacted=True,
+    retention_ms=None,
+    route="predictor → predictor",
 )
 REGISTRY_MODELS = _kept(
     "registry.models", "model", messages.ModelSpec, "operators → all", from_apps=True

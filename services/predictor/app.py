@@ -1,12 +1,11 @@
-"""The predictor's shell: takes ticks in, keeps the core's states, sends what they foresee.
+"""The predictor's shell: takes ticks in, sends what the core foresees, shows how that fares.
 
-Ticks come one by one from `stream.py` (Faust); layouts, registry and triggers are read beside it. A
-forecast is superseded by the next, so it is made when it can be sent: while the broker is slow or
-away nothing piles up, and what goes out then is the newest.
+Ticks come one by one from `stream.py` (Faust), into the partitions of `parts.py`; layouts, registry
+and triggers are read beside it. A forecast is superseded by the next, so it is made when it can be
+sent: while the broker is slow or away nothing piles up, and what goes out then is the newest.
 """
 
 import asyncio
-from collections import defaultdict, deque
 from itertools import islice
 
 import structlog
@@ -14,154 +13,154 @@ import structlog
 from libs.common import intake, ticks, wire
 from libs.common import plimsoll_pb2 as pb
 from libs.common.errors import ContractError
-from libs.common.messages import AppSamples, DeviceSpec, LoadTrigger, ModelSpec
+from libs.common.messages import AppSamples
 from libs.common.ports import Bus, Clock, Outgoing, Reader, Record
-from libs.common.topics import (
-    LOAD_FORECASTS,
-    LOAD_TRIGGERS,
-    METRICS_LAYOUTS,
-    NODE_SCORES,
-    REGISTRY_DEVICES,
-    REGISTRY_MODELS,
-)
+from libs.common.topics import LOAD_FORECASTS, NODE_SCORES
 from libs.common.wire import Origin
 from services.predictor import telemetry
-from services.predictor.core import announcements, registry, triggers
 from services.predictor.core import partition as partitions
-from services.predictor.core.partition import Partition
 from services.predictor.core.source import Policy, Sight
+from services.predictor.declared import Declared
+from services.predictor.parts import Part, Parts
 
 log = structlog.get_logger()
 
-LAYOUT_WAIT_MS = 2000
-BURIER = 0  # the partition whose worker buries what all of them read and refuse
-REFUSED_MAX = 1000  # waiting for that to be known
+BURIER = 0  # the partition whose worker buries the triggers that all of them read and refuse
 SHOW_EVERY_MS = 1000  # gauges that cost a loop over all models
-FORGET_EVERY_MS = 10_000
+LOOK_EVERY_MS = 10_000
+MADE_UP_AT_ONCE = 1000  # records
+MAKING_RESTS = 19  # times as long as it took: a twentieth of a core is enough for making messages
+REST_MS_MAX = 10  # but none waits for longer,
+LIVE_MS = 1000  # if it is of a record that is no older than this
 SOURCES_SHOWN_MAX = 200  # apps may name sources and nodes without end; a label must not
-LAYOUTS_MAX = 100_000  # the oldest goes first, and is announced again when its source starts
 
 
 class Predictor:
-    """One worker: the states of its partitions, and what of them is still to be sent."""
+    """One worker: what becomes of a record, and what is still to be sent."""
 
-    def __init__(self, origin: Origin, bus: Bus, clock: Clock, policy: Policy) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        bus: Bus,
+        clock: Clock,
+        policy: Policy,
+        declared: Declared,
+        parts: Parts,
+    ) -> None:
         self._origin = origin
         self._bus = bus
         self._clock = clock
         self._policy = policy
-        self._registry = registry.NOTHING_DECLARED
-        self._announced = announcements.NOTHING_ANNOUNCED
-        self._refused: deque[tuple[Record, str]] = deque(maxlen=REFUSED_MAX)
+        self._declared = declared
+        self._parts = parts
         self._mine: set[int] = set()  # partitions
-        self._layouts: dict[str, pb.Layout] = {}
-        self._hopeless: set[str] = set()  # layouts waited for in vain
-        self._came = asyncio.Event()  # a layout has
-        self._states: dict[int, Partition] = {}
-        self._chains: defaultdict[int, ticks.Chains] = defaultdict(ticks.Chains)  # by partition
-        # What has changed since it was last sent, by partition: the record that changed it last.
-        self._forecasts_due: dict[int, Record] = {}
-        self._scores_due: dict[int, Record] = {}
         self._due = asyncio.Event()
-        self._heard_ms: dict[int, int] = {}  # by partition: when its last record came
         self._shown_ms = 0
         self._shown_sources: set[str] = set()
 
     async def take(self, record: Record) -> None:
-        """Fold one record of `metrics.samples`; what cannot be read goes to `dead.letters`."""
-        self._heard_ms[record.partition] = self._clock.now_ms()
-        try:
-            sight = await self._read(record)
-            if isinstance(sight, ticks.Wait):
-                telemetry.SKIPPED.labels(sight).inc()
-                return
-            state = self._states.get(record.partition, Partition({}))
-            with telemetry.STEP.time():
-                state, outcome = partitions.step(
-                    state,
-                    sight,
-                    self._registry,
-                    self._policy,
-                    self._clock.now_ms(),
-                    self._announced,
-                )
-        except ContractError as error:
-            await intake.bury(record, str(error), self._bus, self._origin)
+        """Fold one record of `metrics.samples`, unless the state holds it already.
+
+        What cannot be read goes to `dead.letters`. What a record does depends on the state, on what
+        is declared and on the record alone, its time too: read again, it does the same.
+        """
+        part = await self._parts.get(record.partition)
+        if part is None or record.offset < part.next_offset:
+            telemetry.SKIPPED.labels("held" if part else "moved").inc()
             return
+        part.heard_ms = self._clock.now_ms()
+        if record.offset > part.next_offset:
+            await self._make_up(part, record.offset)
+        await self._take(part, record)
+
+    async def _make_up(self, part: Part, offset: int) -> None:
+        """Take what should have come before `offset`."""
+        log.warning(
+            "records were passed over: they are read from the log",
+            partition=part.partition,
+            wanted=part.next_offset,
+            came=offset,
+        )
+        while part.next_offset < offset and not part.gone:
+            first, end = part.next_offset, min(offset, part.next_offset + MADE_UP_AT_ONCE)
+            missed = await self._parts.missed(part, end)
+            telemetry.MISSING.inc(end - first - len(missed))
+            for record in missed:
+                await self._take(part, record)
+            part.next_offset = end
+
+    async def _take(self, part: Part, record: Record) -> None:
+        async with part.still:
+            try:
+                await self._fold(part, record)
+            except ContractError as error:
+                await intake.bury(record, str(error), self._bus, self._origin)
+            part.next_offset = record.offset + 1
+
+    async def _fold(self, part: Part, record: Record) -> None:
+        sight = await self._read(part, record)
+        if isinstance(sight, ticks.Wait):
+            telemetry.SKIPPED.labels(sight).inc()
+            return
+        with telemetry.STEP.time():
+            part.state, outcome = partitions.step(
+                part.state,
+                sight,
+                self._declared.registry,
+                self._policy,
+                record.timestamp_ms,
+                self._declared.announced,
+            )
         if outcome.skipped:
             telemetry.SKIPPED.labels(outcome.skipped).inc()
             return
         telemetry.TICKS.inc()
         telemetry.FORGOTTEN.inc(outcome.forgotten)
         telemetry.SAMPLES.inc(len(sight.values))
-        self._states[record.partition] = state
         if outcome.models:
-            self._forecasts_due[record.partition] = record
+            part.forecasts_due = record
         if outcome.nodes:
-            self._scores_due[record.partition] = record
+            part.scores_due = record
         self._due.set()
 
     def keep(self, mine: set[int]) -> None:
-        """Forget partitions that another worker has now."""
-        for partition in self._states.keys() - mine:
-            for kept in (self._states, self._heard_ms, self._forecasts_due, self._scores_due):
-                kept.pop(partition, None)
-        for partition in self._chains.keys() - mine:
-            del self._chains[partition]
+        """Have these partitions from now on, and no others."""
+        self._parts.keep(mine)
         # What another worker shows now must not stand here too, at its last value.
         for gauge in (*telemetry.OF_MODELS, *telemetry.OF_NODES, telemetry.STALENESS):
             gauge.clear()
         self._mine = mine
 
     async def send(self) -> None:
-        """Send what is due, newest state first made into messages, for ever."""
+        """Send what is due, newest state first made into messages, for ever.
+
+        Where many models come with each tick, or ticks come in a hurry from an old log, several
+        ticks are told of together: the next forecast supersedes this one anyhow.
+        """
         while True:
             await self._due.wait()
             self._due.clear()
-            await self._bus.publish(self._outgoing())
+            begun_ms = self._clock.now_ms()
+            due = [c for p in self._parts.ready() for c in (p.forecasts_due, p.scores_due) if c]
+            newest_ms = max((cause.timestamp_ms for cause in due), default=0)
+            messages = self._outgoing()
+            rest_ms = MAKING_RESTS * (self._clock.now_ms() - begun_ms)
+            if begun_ms - newest_ms < LIVE_MS:
+                rest_ms = min(rest_ms, REST_MS_MAX)
+            await self._bus.publish(messages)
+            await self._clock.sleep_until_ms(self._clock.now_ms() + rest_ms)
 
-    async def forget(self) -> None:
-        """Forget the sources of partitions from which nothing comes any more, for ever.
-
-        While others speak in a partition, the core forgets who fell silent; here none does. It goes
-        by our own clock, so that a worker that reads an old log forgets nobody. What is shown
-        follows, though nothing is sent.
-        """
+    async def look(self) -> None:
+        """Keep what is shown true while nothing is sent, for ever."""
         while True:
-            now_ms = self._clock.now_ms()
-            for partition, heard_ms in list(self._heard_ms.items()):
-                if heard_ms + partitions.FORGET_MS < now_ms:
-                    del self._heard_ms[partition]
-                    state = self._states.pop(partition, None)
-                    telemetry.FORGOTTEN.inc(0 if state is None else len(state.sources))
-                    telemetry.SERIES.labels(partition).set(0)
-            if now_ms - self._shown_ms >= SHOW_EVERY_MS:
-                self._shown_ms = now_ms
-                self._show()
-            await self._clock.sleep_until_ms(now_ms + FORGET_EVERY_MS)
+            self._show_now_and_then()
+            await self._clock.sleep_until_ms(self._clock.now_ms() + LOOK_EVERY_MS)
 
     async def follow(self, reader: Reader) -> None:
-        """Take in layouts, the registry and triggers, for ever."""
+        """Take in what is declared, for ever."""
         while True:
-            await self.learn(await reader.poll(1.0))
+            self._declared.learn(await reader.poll(1.0))
             await self._bury_refused()
-
-    async def learn(self, records: list[Record]) -> None:
-        """Take in records of the layouts, of the registry and of the triggers."""
-        for record in records:
-            try:
-                self._learn(record)
-            except ContractError as error:
-                log.warning("unreadable", topic=record.topic, reason=str(error))
-                if record.topic == LOAD_TRIGGERS.name:
-                    telemetry.TRIGGERS.labels("refused").inc()
-                    self._refused.append((record, str(error)))
-                else:
-                    # People write these topics, and every service reads them at each start: the
-                    # executor buries what it cannot read, once; a copy of each reader is noise.
-                    telemetry.SKIPPED.labels("unreadable_declaration").inc()
-        came, self._came = self._came, asyncio.Event()
-        came.set()
 
     async def _bury_refused(self) -> None:
         """Put refused triggers into `dead.letters`, once the partitions are shared out.
@@ -169,43 +168,12 @@ class Predictor:
         Every worker reads all triggers; the one that has the first partition buries for all. It
         reads those of the last day again when it starts: a repeat has the same `dead-offset`.
         """
-        while self._mine and self._refused:
-            record, reason = self._refused.popleft()
+        while self._mine and self._declared.refused:
+            record, reason = self._declared.refused.popleft()
             if BURIER in self._mine:
                 await intake.bury(record, reason, self._bus, self._origin)
 
-    def _learn(self, record: Record) -> None:
-        name = (record.key or b"").decode(errors="replace")
-        gone = record.value is None
-        if record.topic == METRICS_LAYOUTS.name:
-            if gone:
-                return
-            layout = wire.decode_protobuf(record, pb.Layout)
-            self._layouts[layout.layout_id] = layout
-            self._hopeless.discard(layout.layout_id)
-            if len(self._layouts) > LAYOUTS_MAX:
-                del self._layouts[next(iter(self._layouts))]
-        elif record.topic == REGISTRY_MODELS.name:
-            model = None if gone else wire.decode_json(record, ModelSpec)
-            name = name if model is None else model.name
-            self._registry = registry.with_model(self._registry, name, model)
-        elif record.topic == REGISTRY_DEVICES.name:
-            device = None if gone else wire.decode_json(record, DeviceSpec)
-            self._registry = registry.with_device(self._registry, name, device)
-        else:
-            self._hear(record)
-
-    def _hear(self, record: Record) -> None:
-        """Take in a trigger. Raises ContractError: it cannot be read, or cannot be true."""
-        said = wire.decode_json(record, LoadTrigger)
-        lift = triggers.read(said, record.timestamp_ms)
-        declared = self._registry.models
-        self._announced, outcome = announcements.post(
-            self._announced, said.model, lift, record.timestamp_ms, declared
-        )
-        telemetry.TRIGGERS.labels(outcome).inc()
-
-    async def _read(self, record: Record) -> Sight | ticks.Wait:
+    async def _read(self, part: Part, record: Record) -> Sight | ticks.Wait:
         """Read a tick, or an app's samples in JSON; or say what a tick has to wait for.
 
         Raises:
@@ -219,71 +187,58 @@ class Predictor:
             tick = wire.decode_protobuf(record, pb.Tick)
             if not tick.layout:
                 raise ContractError("a tick without a layout")
-            layout = await self._layout(ticks.layout_id(tick))
-        values = self._chains[record.partition].read(tick, layout)
+            layout = await self._declared.layout(ticks.layout_id(tick))
+        values = part.chains.read(tick, layout)
         if isinstance(values, ticks.Wait):
             return values
         return Sight(layout, layout.source, tick.at_ms, tick.at_ms + tick.holds_ms, values)
 
-    async def _layout(self, layout_id: str) -> pb.Layout:
-        """Return a layout, waiting a while for one that is on its way.
-
-        Raises:
-            ContractError: it did not come.
-        """
-        if layout_id not in self._layouts and layout_id not in self._hopeless:
-            sleep = self._clock.sleep_until_ms(self._clock.now_ms() + LAYOUT_WAIT_MS)
-            patience = asyncio.ensure_future(sleep)
-            while layout_id not in self._layouts and not patience.done():
-                came = asyncio.ensure_future(self._came.wait())
-                await asyncio.wait((came, patience), return_when=asyncio.FIRST_COMPLETED)
-                came.cancel()
-            patience.cancel()
-        if layout_id in self._layouts:
-            return self._layouts[layout_id]
-        if len(self._hopeless) >= LAYOUTS_MAX:
-            self._hopeless.clear()
-        # Waiting holds up every partition, so it is done once for each that does not come.
-        self._hopeless.add(layout_id)
-        raise ContractError(f"layout {layout_id!r} was never announced on {METRICS_LAYOUTS.name}")
-
     def _outgoing(self) -> list[Outgoing]:
         """Make messages of all that is due."""
-        now_ms = self._clock.now_ms()
         messages = []
-        for partition, cause in self._forecasts_due.items():
-            state = self._states[partition]
-            forecasts = partitions.forecasts(state, partition, self._policy)
-            event_id = f"{cause.event_id}-forecasts"
-            messages.append(
-                wire.encode(
-                    LOAD_FORECASTS, str(partition), forecasts, self._origin, event_id, now_ms
-                )
-            )
-            telemetry.STALENESS.labels(partition).set((now_ms - forecasts.at_ms) / 1000)
-        for partition, cause in self._scores_due.items():
-            scores = partitions.scores(self._states[partition], partition, self._policy)
-            for score in islice(scores.scores, SOURCES_SHOWN_MAX):
-                telemetry.show_node(score)
-            event_id = f"{cause.event_id}-scores"
-            messages.append(
-                wire.encode(NODE_SCORES, str(partition), scores, self._origin, event_id, now_ms)
-            )
-        self._forecasts_due.clear()
-        self._scores_due.clear()
-        if now_ms - self._shown_ms >= SHOW_EVERY_MS:
-            self._shown_ms = now_ms
-            self._show()
+        for part in self._parts.ready():
+            if part.forecasts_due is not None:
+                messages.append(self._forecasts(part, part.forecasts_due))
+            if part.scores_due is not None:
+                messages.append(self._scores(part, part.scores_due))
+            part.forecasts_due = part.scores_due = None
+        self._show_now_and_then()
         return messages
 
-    def _show(self) -> None:
+    def _forecasts(self, part: Part, cause: Record) -> Outgoing:
+        now_ms, key = self._clock.now_ms(), str(part.partition)
+        said = partitions.forecasts(part.state, part.partition, self._policy)
+        telemetry.STALENESS.labels(part.partition).set((now_ms - said.at_ms) / 1000)
+        event_id = f"{cause.event_id}-forecasts"
+        return wire.encode(LOAD_FORECASTS, key, said, self._origin, event_id, now_ms)
+
+    def _scores(self, part: Part, cause: Record) -> Outgoing:
+        now_ms, key = self._clock.now_ms(), str(part.partition)
+        said = partitions.scores(part.state, part.partition, self._policy)
+        for score in islice(said.scores, SOURCES_SHOWN_MAX):
+            telemetry.show_node(score)
+        event_id = f"{cause.event_id}-scores"
+        return wire.encode(NODE_SCORES, key, said, self._origin, event_id, now_ms)
+
+    def _show_now_and_then(self) -> None:
+        now_ms = self._clock.now_ms()
+        if now_ms - self._shown_ms >= SHOW_EVERY_MS:
+            self._shown_ms = now_ms
+            self._show(now_ms)
+
+    def _show(self, now_ms: int) -> None:
         sources: dict[str, int] = {}
-        for partition, state in self._states.items():
-            telemetry.SERIES.labels(partition).set(partitions.series_count(state))
-            sources.update((name, source.at_ms) for name, source in state.sources.items())
-            for model, account in partitions.accounts(state, self._policy).items():
+        for part in self._parts.ready():
+            telemetry.SERIES.labels(part.partition).set(partitions.series_count(part.state))
+            # In a partition where others speak, the core forgets who fell silent. Where nobody
+            # does it keeps all it knows, but whose time is over is shown no more. It goes by when
+            # records came, so that a worker that reads an old log hides nobody.
+            if part.heard_ms + partitions.FORGET_MS < now_ms:
+                continue
+            sources.update((name, source.at_ms) for name, source in part.state.sources.items())
+            for model, account in partitions.accounts(part.state, self._policy).items():
                 # An app may name models without end; a label must not.
-                if model in self._registry.models:
+                if model in self._declared.registry.models:
                     telemetry.show_model(model, account)
         shown = dict(islice(sources.items(), SOURCES_SHOWN_MAX))
         for name in self._shown_sources - shown.keys():
@@ -291,9 +246,3 @@ class Predictor:
         for name, at_ms in shown.items():
             telemetry.SAMPLE_TIMESTAMP.labels(name).set(at_ms / 1000)
         self._shown_sources = set(shown)
-
-
-async def catch_up(predictor: Predictor, reader: Reader) -> None:
-    """Read layouts, registry and triggers as they stand, before the first tick is taken."""
-    while not reader.caught_up():
-        await predictor.learn(await reader.poll(0.2))

@@ -28,6 +28,10 @@ class PredictorSection(Section):
         250_000, description="series of one partition; a source that would exceed it is left out"
     )
 
+    snapshot_ms: Annotated[float, Field(ge=50, le=60_000)] = Field(
+        1000.0, description="between two snapshots of a partition; what is since is read again"
+    )
+
     @model_validator(mode="after")
     def _check_weights(self) -> "PredictorSection":
         total = self.weight_cpu + self.weight_memory + self.weight_disk + self.weight_network

@@ -1,8 +1,9 @@
-"""The Faust part of the predictor: partitions of `metrics.samples` among workers, with commits.
+"""The Faust part of the predictor: the partitions of `metrics.samples` among workers.
 
-Faust shares the partitions out, hands over each record at least once, and commits what has been
-handled. It decides nothing here, keeps no tables, publishes nothing, and runs inside the service's
-own event loop: `faust.Worker` would bring its own logging, signals and web page.
+Faust shares the partitions out, and hands over each record from the group's offsets on. It commits
+none: that is done with the snapshots (`parts.py`), and after each rebalance Faust begins again at
+what was committed. It decides nothing here, keeps no tables, publishes nothing, and runs inside the
+service's own event loop: `faust.Worker` would bring its own logging, signals and web page.
 """
 
 import asyncio
@@ -18,11 +19,12 @@ from libs.common.ports import Record
 from libs.common.settings import KafkaSection
 from libs.common.telemetry import BUS_LAG, BUS_READ
 from libs.common.topics import METRICS_SAMPLES
+from services.predictor.handover import quicken
 
 Take = Callable[[Record], Awaitable[None]]
 Keep = Callable[[set[int]], None]
+Release = Callable[[], Awaitable[None]]
 
-SESSION_S = 6.0  # Faust's own 60 s would leave a dead worker's partitions alone for a minute
 WATCH_EVERY_S = 2.0
 STARTING = "starting"
 STOP_WITHIN_S = 10.0
@@ -32,19 +34,28 @@ class Stream:
     """Hands each record to `take`, in order within a partition; `keep` hears whose they are now.
 
     A rebalance takes every partition away and gives most of them back, so only what a worker was
-    not given again is lost to it.
+    not given again is lost to it. `release` is awaited before: till then nobody else has them.
     """
 
-    def __init__(self, settings: KafkaSection, take: Take, keep: Keep) -> None:
+    def __init__(
+        self,
+        settings: KafkaSection,
+        session_timeout_ms: int,
+        take: Take,
+        keep: Keep,
+        release: Release,
+    ) -> None:
         self._take = take
         self._keep = keep
+        self._release = release
         self._place = settings.topic_prefix + METRICS_SAMPLES.name
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._trouble: str | None = STARTING
         self._next: dict[int, int] = {}  # by partition, the first offset not yet taken
         self._moved_s = time.monotonic()
-        self._app = _faust_app(settings)
+        self._app = _faust_app(settings, session_timeout_ms / 1000)
         self._app.on_partitions_assigned.connect(cast(Any, self._on_assigned), weak=False)
+        self._app.on_partitions_revoked.connect(cast(Any, self._on_revoked), weak=False)
         source = self._app.topic(
             self._place,
             key_type=bytes,
@@ -53,9 +64,13 @@ class Stream:
             value_serializer="raw",
             partitions=METRICS_SAMPLES.partitions,
             allow_empty=True,  # a record without a value is a bad one, and goes to dead.letters
+            # Offsets are committed with the snapshots alone. Acknowledged, those that Faust skips
+            # in a rebalance would be committed too.
+            acks=False,
         )
-        # More than one at a time would commit past records not yet handled (Faust issue 606).
+        # More than one at a time would break the order within a partition.
         self._app.agent(source, name="samples", concurrency=1)(self._agent)
+        quicken(self._app)
 
     async def run(self) -> None:
         """Serve until cancelled; raise what `take` raised, or say that Faust ended by itself."""
@@ -77,9 +92,10 @@ class Stream:
         return self._trouble
 
     async def _agent(self, samples: Any) -> None:
+        read = BUS_READ.labels(METRICS_SAMPLES.name)
         async for event in samples.events():
             record = _record(event.message)
-            BUS_READ.labels(record.topic).inc()
+            read.inc()
             try:
                 await self._take(record)
             except Exception as error:
@@ -141,6 +157,9 @@ class Stream:
         self._next = {partition: at for partition, at in self._next.items() if partition in mine}
         self._keep(mine)
 
+    async def _on_revoked(self, _app: faust.App, _revoked: set[Any], **_: Any) -> None:
+        await self._release()
+
 
 def _record(message: Any) -> Record:
     return Record(
@@ -150,11 +169,11 @@ def _record(message: Any) -> Record:
         message.key,
         message.value,
         {name: value or b"" for name, value in dict(message.headers or ()).items()},
-        int(message.timestamp * 1000),
+        round(message.timestamp * 1000),
     )
 
 
-def _faust_app(settings: KafkaSection) -> faust.App:
+def _faust_app(settings: KafkaSection, session_s: float) -> faust.App:
     servers = [f"kafka://{server.strip()}" for server in settings.bootstrap_servers.split(",")]
     return faust.App(
         f"{settings.topic_prefix}plimsoll-predictor",
@@ -168,9 +187,10 @@ def _faust_app(settings: KafkaSection) -> faust.App:
         datadir=Path(tempfile.gettempdir()) / "plimsoll-faust",  # made at the start, never used
         processing_guarantee="at_least_once",  # its exactly_once does not hold
         stream_wait_empty=False,  # or a rebalance waits for records in flight
-        broker_session_timeout=SESSION_S,
-        broker_heartbeat_interval=SESSION_S / 4,
-        broker_rebalance_timeout=10.0,
-        broker_commit_interval=1.0,
+        # Faust's own 60 s would leave a dead worker's partitions alone for a minute.
+        broker_session_timeout=session_s,
+        broker_heartbeat_interval=session_s / 4,
+        broker_request_timeout=max(90.0, session_s),
+        broker_rebalance_timeout=max(10.0, session_s),
         consumer_auto_offset_reset="earliest",
     )

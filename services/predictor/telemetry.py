@@ -1,5 +1,6 @@
 """What the predictor counts of its own work, for Prometheus."""
 
+from contextlib import suppress
 from math import isnan
 from typing import get_args
 
@@ -114,6 +115,30 @@ STALENESS = Gauge(
     "Age of the newest sample when the forecasts made of it were sent",
     ["partition"],
 )
+MISSING = Counter(
+    "plimsoll_predictor_offsets_missing_total",
+    "Offsets of samples that were never taken in, as the log has no record of them any more",
+)
+KEPT_TIMESTAMP = Gauge(
+    "plimsoll_predictor_kept_timestamp_seconds",
+    "When a partition's newest snapshot last held all that was taken, since 1970",
+    ["partition"],
+)
+SNAPSHOT_BYTES = Gauge(
+    "plimsoll_predictor_snapshot_bytes", "Size of a partition's newest snapshot", ["partition"]
+)
+RESTORES = Counter(
+    "plimsoll_predictor_restores_total",
+    "Partitions taken over, by what was found of their state",
+    ["outcome"],
+)
+for _outcome in ("restored", "none", "unreadable", "other_form", "torn", "other_log"):
+    RESTORES.labels(_outcome)
+RESTORE = Histogram(
+    "plimsoll_predictor_restore_duration_seconds",
+    "Time to bring back the state of a partition",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
 STEP = Histogram(
     "plimsoll_predictor_step_duration_seconds",
     "Time to take in one tick",
@@ -152,3 +177,10 @@ def show_model(model: str, account: Account) -> None:
     for gauge, value, labels in rows:
         if not isnan(value):
             gauge.labels(*labels).set(value)
+
+
+def forget_partition(partition: int) -> None:
+    """Show no more of a partition that another worker has."""
+    for gauge in (SERIES, KEPT_TIMESTAMP, SNAPSHOT_BYTES):
+        with suppress(KeyError):
+            gauge.remove(partition)

@@ -25,36 +25,27 @@ class Knob(NamedTuple):
     window_ms: float = 300_000.0
 
 
-def came(*by_setting: tuple[tuple[float | None, float], ...]) -> list[list[dict[str, Any]]]:
-    """What came of each setting: (attainment, charge) of the models a, b, .."""
-    return [
-        [
-            {"model": name, "slo_attainment": share, "gpu_hours_serving": charge}
-            for name, (share, charge) in zip("ab", models, strict=False)
-        ]
-        for models in by_setting
-    ]
+def came(*by_setting: tuple[float | None, float]) -> list[dict[str, Any]]:
+    """What came of each setting: attainment and charge."""
+    return [{"slo_attainment": share, "gpu_hours_serving": charge} for share, charge in by_setting]
 
 
-def test_each_model_takes_the_cheapest_setting_that_attains() -> None:
-    tried = came(
-        ((0.999, 3.0), (0.999, 1.0)), ((0.996, 2.0), (0.99, 0.5)), ((0.9, 1.0), (1.0, 2.0))
-    )
-    assert best(["x", "y", "z"], tried) == {"a": "y", "b": "x"}
+def test_the_cheapest_setting_that_attains_is_taken() -> None:
+    assert best(["x", "y", "z"], came((0.999, 3.0), (0.996, 2.0), (0.9, 1.0))) == "y"
 
 
 def test_where_none_attains_the_highest_is_taken_or_a_cheaper_one_next_to_it() -> None:
-    assert best(["x", "y", "z"], came(((0.8, 1.0),), ((0.9, 3.0),), ((0.8995, 2.0),))) == {"a": "z"}
-    assert best(["x", "y", "z"], came(((0.8, 1.0),), ((0.9, 3.0),), ((0.898, 2.0),))) == {"a": "y"}
+    assert best(["x", "y", "z"], came((0.8, 1.0), (0.9, 3.0), (0.8995, 2.0))) == "z"
+    assert best(["x", "y", "z"], came((0.8, 1.0), (0.9, 3.0), (0.898, 2.0))) == "y"
 
 
 def test_what_misses_by_a_hair_is_no_match_for_what_attains() -> None:
-    assert best(["x", "y"], came(((0.9949, 1.0),), ((0.995, 9.0),))) == {"a": "y"}
+    assert best(["x", "y"], came((0.9949, 1.0), (0.995, 9.0))) == "y"
 
 
-def test_among_equals_and_for_a_model_without_requests_the_default_stays() -> None:
-    tried = came(((1.0, 2.0), (None, 0.0)), ((1.0, 2.0), (None, 0.0)))
-    assert best(["x", "y"], tried) == {"a": "x", "b": "x"}
+def test_among_equals_and_without_requests_the_default_stays() -> None:
+    assert best(["x", "y"], came((1.0, 2.0), (1.0, 2.0))) == "x"
+    assert best(["x", "y"], came((None, 2.0), (None, 1.0))) == "x"
 
 
 @pytest.mark.parametrize("policy", SCALERS)
@@ -84,9 +75,9 @@ def plan() -> Plan:
 
 
 def test_tuning_counts_what_is_due_in_its_own_part_alone(plan: Plan) -> None:
-    (models,) = try_out(plan, "kpa", settings_of("kpa")[:1], 1)
+    (tried,) = try_out(plan, "kpa", settings_of("kpa")[:1], 1)
     load, window = load_of(TINY, 1), tuned_on(TINY, load_of(TINY, 1))
-    for row in models:
+    for row in tried["models"]:
         at_s = load.arrivals[row["model"]].at_ms / 1000
         inside = (at_s >= window.begin_s) & (at_s < window.end_s)
         assert row["requests"] == np.sum(inside) > 0
@@ -94,13 +85,13 @@ def test_tuning_counts_what_is_due_in_its_own_part_alone(plan: Plan) -> None:
 
 def test_a_tuned_peer_with_its_default_everywhere_is_the_default(plan: Plan) -> None:
     default = settings_of("kpa")[0]
-    tuned = Variant("kpa", "tuned", settings=(("chat", default), ("vision", default)))
+    tuned = Variant("kpa", "tuned", setting=default)
     rows = [run(plan, variant, 1).row for variant in (Variant("kpa"), tuned)]
     for figure in ("slo_attainment", "gpu_hours_serving", "moves"):
         assert rows[0][figure] == rows[1][figure]
 
 
-def test_each_model_gets_the_setting_that_was_chosen_for_it(
+def test_every_model_gets_the_setting_that_was_chosen(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     got = {}
@@ -113,9 +104,8 @@ def test_each_model_gets_the_setting_that_was_chosen_for_it(
 
     monkeypatch.setattr("bench.peers.SCALERS", {"noting": Noting})
     setting = Setting(TINY, plan.full, load_of(TINY, 1), 1)
-    chosen = {"chat": Knob(0.5), "vision": Knob(0.6)}
-    make(Variant("noting", "tuned", settings=tuple(chosen.items())), setting)
-    assert got == chosen
+    make(Variant("noting", "tuned", setting=Knob(0.5)), setting)
+    assert got == {"chat": Knob(0.5), "vision": Knob(0.5)}
 
 
 def test_the_variants_of_a_peer_begin_with_its_own() -> None:

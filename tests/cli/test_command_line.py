@@ -17,6 +17,7 @@ VERBS = (
     "kafka",
     "demo",
     "takeover",
+    "handover",
     "outage",
     "settings",
 )

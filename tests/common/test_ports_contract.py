@@ -13,6 +13,7 @@ from libs.common.topics import (
     COMMANDS_ACKS,
     INVENTORY_ORDERS,
     METRICS_SAMPLES,
+    PREDICTOR_SNAPSHOTS,
     SCHEDULER_LEADER,
     SCHEDULER_TICKS,
 )
@@ -157,3 +158,39 @@ async def test_the_claim_is_left_on_the_topic_and_its_offset_is_the_epoch(bus: B
         (claim,) = await take(reader, 1)
         assert claim.offset == term.epoch
         assert claim.key == b"leader"
+
+
+def part(n: int, text: str = "") -> Outgoing:
+    return Outgoing(PREDICTOR_SNAPSHOTS.name, f"2/{n}", (text or str(n)).encode(), partition=2)
+
+
+async def test_what_a_holder_wrote_is_found_by_the_next_one(bus: Bus) -> None:
+    await bus.publish([Outgoing(METRICS_SAMPLES.name, "a", b"", partition=2) for _ in range(5)])
+    held = (PREDICTOR_SNAPSHOTS, 2, METRICS_SAMPLES, "g")
+    async with bus.hold(*held) as tenure:
+        assert await tenure.last(3) == []
+        assert tenure.read_end == 5
+        assert [r.offset for r in await tenure.read(1, 4)] == [1, 2, 3]
+        assert await tenure.read(2, 2) == []
+        await tenure.publish([part(n) for n in range(40)], 3)
+        await tenure.publish([part(40)], 4)
+        assert [r.value for r in await tenure.last(1)] == [b"40"]
+    async with bus.hold(*held) as tenure:
+        found = await tenure.last(3)
+        assert [(r.key, r.value) for r in found] == [(b"2/%d" % n, b"%d" % n) for n in (38, 39, 40)]
+        assert {(r.topic, r.partition) for r in found} == {(PREDICTOR_SNAPSHOTS.name, 2)}
+        assert [r.value for r in await tenure.last(1000)] == [b"%d" % n for n in range(41)]
+    async with bus.subscribe([METRICS_SAMPLES], "g") as reader:
+        (record,) = await take(reader, 1)
+        assert (record.partition, record.offset) == (2, 4), "the offset was committed with it"
+
+
+async def test_who_holds_a_partition_deposes_the_one_before(bus: Bus) -> None:
+    held = (PREDICTOR_SNAPSHOTS, 2, METRICS_SAMPLES, "g")
+    async with bus.hold(*held) as old:
+        await old.publish([part(0, "old")], 1)
+        async with bus.hold(*held) as new:
+            with pytest.raises(Deposed):
+                await old.publish([part(0, "late")], 9)
+            await new.publish([part(0, "new")], 2)
+            assert [r.value for r in await new.last(10)] == [b"old", b"new"]

@@ -14,12 +14,20 @@ import numpy as np
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from cli.handover import measure
+from cli.session import clear
 from libs.common import plimsoll_pb2 as pb
 from libs.common import series, ticks, wire
 from libs.common.adapters.kafka import KafkaBus
 from libs.common.ports import Outgoing, Reader, Record, Start
 from libs.common.settings import KafkaSection
-from libs.common.topics import DEAD_LETTERS, LOAD_FORECASTS, METRICS_LAYOUTS, METRICS_SAMPLES
+from libs.common.topics import (
+    DEAD_LETTERS,
+    LOAD_FORECASTS,
+    METRICS_LAYOUTS,
+    METRICS_SAMPLES,
+    PREDICTOR_SNAPSHOTS,
+)
 from libs.common.wire import Origin
 from services.predictor.stream import Keep, Stream
 from tests.conftest import Connect
@@ -28,6 +36,13 @@ pytestmark = pytest.mark.bus
 
 ROOT = Path(__file__).parents[2]
 ORIGIN = Origin("test", "a")
+
+
+SESSION_MS = 2000
+
+
+async def nothing() -> None:
+    """Leave nothing behind before a rebalance."""
 
 
 class Taken:
@@ -54,7 +69,7 @@ class Taken:
 async def worker(
     section: KafkaSection, taken: Taken, keep: Keep = lambda partitions: None
 ) -> AsyncIterator[Stream]:
-    stream = Stream(section, taken, keep)
+    stream = Stream(section, SESSION_MS, taken, keep, nothing)
     running = asyncio.create_task(stream.run())
     try:
         yield stream
@@ -81,6 +96,11 @@ async def test_a_worker_is_handed_every_record_and_its_successor_goes_on(
             await first.until(before)
             while stream.probe() is not None:
                 await asyncio.sleep(0.1)
+        for partition in range(METRICS_SAMPLES.partitions):
+            held = bus.hold(PREDICTOR_SNAPSHOTS, partition, METRICS_SAMPLES, "predictor")
+            offsets = [r.offset for r in first.records if r.partition == partition]
+            async with held as tenure:
+                await tenure.publish([], 1 + max(offsets))
         await send(bus, after)
         async with worker(kafka_section, second):
             await second.until(after)
@@ -100,7 +120,9 @@ async def test_what_the_handler_raises_ends_the_worker(
         await send(bus, {b"broken"})
         async with asyncio.timeout(60):
             with pytest.raises(ExceptionGroup, match="unhandled") as raised:
-                await Stream(kafka_section, Taken(), lambda partitions: None).run()
+                await Stream(
+                    kafka_section, SESSION_MS, Taken(), lambda partitions: None, nothing
+                ).run()
     assert raised.group_contains(AssertionError, match="a broken invariant")
 
 
@@ -222,3 +244,13 @@ async def test_after_a_kill_the_next_process_goes_on_where_offsets_were_committe
             for process in processes:
                 process.kill()
                 process.wait()
+
+
+async def test_a_killed_worker_s_part_is_taken_over_soon_and_from_its_last_bytes(
+    kafka_section: KafkaSection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLIMSOLL_KAFKA__TOPIC_PREFIX", kafka_section.topic_prefix)
+    clear(tmp_path)
+    found = await measure(kafka_section.bootstrap_servers, 3, tmp_path, print)
+    assert found["state_equal"] is True
+    assert float(str(found["max_s"])) <= 6

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -127,7 +129,7 @@ def test_quantiles_never_fall_and_are_never_negative(
 ) -> None:
     ended[:, :, : residuals.KEPT - known] = np.nan
     record = residuals.no_record(2)
-    record["ended"] = ended
+    record["ended"], record["ordered"] = ended, np.sort(ended)
     for row in record:
         residuals.set_margins(row, lead_s)
     now = [
@@ -223,3 +225,14 @@ def test_no_band_is_judged_over_a_gap() -> None:
         assert record["judged"] == judged
     close(state, learned, record, 9.0, 10.0)
     assert record["judged"] == judged + 1, "made after it"
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.floats(-5, 5), st.just(math.nan), st.just(1.0)), max_size=60))
+def test_replacing_the_oldest_leaves_a_row_in_order(values: list[float]) -> None:
+    ring = np.full(7, np.nan)
+    ordered = ring.copy()
+    for n, value in enumerate(values):
+        residuals.replace(ordered, ring[n % len(ring)], value)
+        ring[n % len(ring)] = value
+        np.testing.assert_array_equal(ordered, np.sort(ring))

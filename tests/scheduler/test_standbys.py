@@ -67,7 +67,8 @@ def test_a_standby_leaves_where_it_holds_the_memory_of_training() -> None:
     assert move.action == "drain"
 
 
-@given(st.floats(0.0, 1.0), st.lists(st.floats(1, 60), min_size=3, max_size=3))
+# Of loads that one GPU could carry together, so that every target is one replica.
+@given(st.floats(0.0, 1.0), st.lists(st.floats(1, 20), min_size=3, max_size=3))
 @settings(max_examples=25, deadline=None)
 def test_standbys_never_take_what_training_is_to_have(share: float, rates: list[float]) -> None:
     names = ("a", "b", "c")
@@ -78,7 +79,7 @@ def test_standbys_never_take_what_training_is_to_have(share: float, rates: list[
     )
     for each in (fleet, firm):
         each.run(24, dict(zip(names, rates, strict=True)))
-    assert fleet.state.target.tolist() == firm.state.target.tolist()
+    assert fleet.state.target.tolist() == firm.state.target.tolist() == [1, 1, 1]
     # No GPU is fuller than its share, but for what the targets themselves put there.
     most = max(fleet.reserved_bytes().values())
     assert most <= max(share * 80 * GB, max(firm.reserved_bytes().values())) + 1

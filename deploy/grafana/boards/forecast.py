@@ -247,6 +247,68 @@ SOURCES = Row(
     ),
 )
 
+KEPT = Row(
+    "What a successor would find",
+    8,
+    (
+        Panel(
+            "Age of the snapshots",
+            "s",
+            (
+                Query(
+                    "time() - max by (partition) (plimsoll_predictor_kept_timestamp_seconds)",
+                    "partition {{partition}}",
+                ),
+            ),
+            shows="Since the newest snapshot of each partition held all that had been taken: so "
+            "much is read again by whoever takes the partition over.",
+            formula="now − when nothing was left to be written, by partition",
+            when_red="Snapshots cannot be written: the predictor's log says why. Nothing is lost "
+            "as long as the samples are still on the bus, an hour.",
+            red_above=60,
+        ),
+        Panel(
+            "Size of the snapshots",
+            "bytes",
+            (
+                Query(
+                    "max by (partition) (plimsoll_predictor_snapshot_bytes)",
+                    "partition {{partition}}",
+                ),
+            ),
+            shows="The state of each partition, compressed, as it is written each second or so.",
+            formula="bytes of the newest snapshot, by partition",
+            when_red="It follows the series and models that a partition has. Where it makes the "
+            "bus too busy, raise `PLIMSOLL_PREDICTOR__SNAPSHOT_MS`.",
+        ),
+        Panel(
+            "Partitions taken over",
+            "none",
+            (
+                Query(
+                    "sum by (outcome) (increase(plimsoll_predictor_restores_total[5m]))",
+                    "{{outcome}}",
+                ),
+            ),
+            shows="What workers found when they took over a partition: its state, none, or a "
+            "snapshot that they could not use.",
+            formula="take-overs in 5 min, by what was found",
+            when_red="`torn`, `unreadable`, `other_form` or `other_log`: the worker began anew, "
+            "as its log says in a line.",
+        ),
+        Panel(
+            "Samples missed",
+            "none",
+            (Query("sum(increase(plimsoll_predictor_offsets_missing_total[5m]))", "missing"),),
+            shows="Offsets of `metrics.samples` that a worker was never handed.",
+            formula="offsets missing between two records, in 5 min",
+            when_red="The predictor was away for longer than samples are kept, or offsets were "
+            "moved by hand. Counters make up for it, levels do not.",
+            red_above=1,
+        ),
+    ),
+)
+
 AHEAD = Row(
     "Known ahead",
     8,
@@ -360,6 +422,6 @@ NODES = Row(
 FORECAST = Board(
     "Forecast",
     "Are the forecasts right, and are they fresh?",
-    (TRUST, BANDS, AHEAD, JUDGED, SOURCES, NODES),
+    (TRUST, BANDS, AHEAD, JUDGED, SOURCES, KEPT, NODES),
     (Variable("model", "plimsoll_arrivals_total"),),
 )

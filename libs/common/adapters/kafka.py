@@ -19,6 +19,7 @@ from aiokafka.partitioner import murmur2
 from libs.common.adapters import kafka_admin, kafka_patience  # noqa: F401 - the latter at work
 from libs.common.adapters.kafka_leader import KafkaCandidacy
 from libs.common.adapters.kafka_publisher import MAX_REQUEST_BYTES, Publisher, make_producer
+from libs.common.adapters.kafka_tenure import TRANSACTION_TIMEOUT_MS, KafkaTenure
 from libs.common.ports import RECENT_OFFSETS, Outgoing, Record, Start
 from libs.common.settings import KafkaSection
 from libs.common.telemetry import BUS_LAG, BUS_READ, Health
@@ -52,14 +53,7 @@ class KafkaBus:
         """
         minimum_ms = await kafka_admin.wait_until_ready(settings)
         bus = cls(settings, origin, health)
-        if minimum_ms > settings.session_timeout_ms:
-            bus._session_timeout_ms = minimum_ms
-            log.warning(
-                "this broker's shortest session is longer than the one asked for: taking over from"
-                " a dead leader takes as long (group.min.session.timeout.ms decides)",
-                asked_ms=settings.session_timeout_ms,
-                used_ms=minimum_ms,
-            )
+        bus._session_timeout_ms = kafka_admin.session_ms(settings.session_timeout_ms, minimum_ms)
         await bus._publisher.start()
         try:
             yield bus
@@ -127,6 +121,31 @@ class KafkaBus:
             yield candidacy
         finally:
             await _bounded(candidacy.stop())
+
+    @asynccontextmanager
+    async def hold(
+        self, topic: Topic, partition: int, read: Topic, group: str
+    ) -> AsyncIterator[KafkaTenure]:
+        """Be the only writer of a partition, for what `group` reads in the same one of `read`."""
+        prefix = self._settings.topic_prefix
+        client = {**self._client(), "client_id": f"{self._client()['client_id']}-hold-{partition}"}
+        tenure = KafkaTenure(
+            make_producer(
+                client,
+                transactional_id=f"{prefix}plimsoll-{topic.name}-{partition}",
+                transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            ),
+            lambda **more: AIOKafkaConsumer(**{**client, **_READING, **more}),
+            TopicPartition(prefix + topic.name, partition),
+            TopicPartition(prefix + read.name, partition),
+            prefix,
+            f"{prefix}plimsoll-{group}",
+        )
+        try:
+            await tenure.begin()
+            yield tenure
+        finally:
+            await tenure.close()
 
     def partition_of(self, topic: Topic, key: str) -> int:
         """Return the partition that a message with this key goes to, as in every Kafka client."""

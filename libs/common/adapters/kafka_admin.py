@@ -80,6 +80,18 @@ async def wait_until_ready(settings: KafkaSection) -> int:
             await asyncio.sleep(RETRY_S)
 
 
+def session_ms(asked_ms: int, minimum_ms: int) -> int:
+    """Return the session to use on a broker whose shortest one is `minimum_ms`; warn if longer."""
+    if minimum_ms > asked_ms:
+        log.warning(
+            "this broker's shortest session is longer than the one asked for: taking over from"
+            " a dead instance takes as long (group.min.session.timeout.ms decides)",
+            asked_ms=asked_ms,
+            used_ms=minimum_ms,
+        )
+    return max(asked_ms, minimum_ms)
+
+
 @asynccontextmanager
 async def _admin(settings: KafkaSection) -> AsyncIterator[AIOKafkaAdminClient]:
     deadline = time.monotonic() + settings.start_timeout_s

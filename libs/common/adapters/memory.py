@@ -63,6 +63,7 @@ class MemoryBus:
         self._grown = asyncio.Event()
         self._candidates: dict[str, list[_MemoryCandidacy]] = defaultdict(list)
         self._epochs: dict[str, int] = {}  # of the leader in office, by topic
+        self._holders: dict[Place, _MemoryTenure] = {}
 
     def records(self, topic: Topic) -> list[Record]:
         """Return all that was ever published to a topic, partition by partition (for tests)."""
@@ -104,6 +105,15 @@ class MemoryBus:
             queue.remove(candidacy)
             for waiting in queue:
                 waiting.turn.set()
+
+    @asynccontextmanager
+    async def hold(
+        self, topic: Topic, partition: int, read: Topic, group: str
+    ) -> AsyncIterator["_MemoryTenure"]:
+        """Be the only writer of a partition; whoever was it before is deposed."""
+        place = (topic.name, partition)
+        self._holders[place] = tenure = _MemoryTenure(self, place, (read.name, partition), group)
+        yield tenure
 
     def depose(self, topic: Topic) -> None:
         """Put the leader in office at the end of the queue, as a lost session does (for tests)."""
@@ -213,6 +223,28 @@ class _MemoryTerm:
         if self._bus._epochs[self._topic.name] != self.epoch:
             raise Deposed(f"epoch {self.epoch} is over")
         await self._bus.publish(messages)
+
+
+class _MemoryTenure:
+    def __init__(self, bus: MemoryBus, place: Place, read: Place, group: str) -> None:
+        self._bus = bus
+        self._place = place
+        self._read = read
+        self._commits = (group, *read)
+        self.read_begin = 0
+        self.read_end = len(bus._logs[read])
+
+    async def last(self, count: int) -> list[Record]:
+        return self._bus._logs[self._place][-count:]
+
+    async def read(self, first: int, end: int) -> list[Record]:
+        return self._bus._logs[self._read][first:end]
+
+    async def publish(self, messages: Sequence[Outgoing], next_offset: int) -> None:
+        if self._bus._holders[self._place] is not self:
+            raise Deposed(f"{self._place} has another holder")
+        await self._bus.publish(messages)
+        self._bus._committed[self._commits] = next_offset
 
 
 async def _let_others_run() -> None:

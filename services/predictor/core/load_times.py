@@ -7,8 +7,6 @@ sees them one by one, so the newest are simply kept.
 
 import math
 
-import numpy as np
-
 from services.predictor.core.jit import Row, entry
 
 KEPT = 20
@@ -39,9 +37,21 @@ def load_ms(state: Row, prior_ms: float) -> float:
     """
     if state.loads_ms[-1] == 0:
         return prior_ms
-    known = np.sort(np.append(state.loads_ms, 0.0 if math.isnan(prior_ms) else prior_ms))
-    first = np.searchsorted(known, 0.0, side="right")
-    place = first + PERCENTILE * (KEPT - first)
-    low = int(place)
-    above = known[min(low + 1, KEPT)]
-    return known[low] + (place - low) * (above - known[low])
+    # Asked at each tick: the place is never below the third from the top, so nothing is sorted.
+    known = 0
+    largest = second = third = 0.0
+    for place in range(KEPT + 1):
+        ms = state.loads_ms[place] if place < KEPT else prior_ms
+        if not ms > 0:  # NaN neither
+            continue
+        known += 1
+        if ms > largest:
+            largest, second, third = ms, largest, second
+        elif ms > second:
+            second, third = ms, second
+        elif ms > third:
+            third = ms
+    above = (1 - PERCENTILE) * (known - 1)  # places from the top, in [0, 2]
+    if above <= 1:
+        return largest + above * (second - largest)
+    return second + (above - 1) * (third - second)

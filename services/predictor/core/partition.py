@@ -76,7 +76,8 @@ def step(
 ) -> tuple[Partition, Outcome]:
     """Take in one tick. One that is not newer than its source's last changes nothing.
 
-    The times of a source order its ticks: a sequence begins anew when a source does.
+    The times of a source order its ticks: a sequence begins anew when a source does. `now_ms` is
+    the time of the record, not of who reads it: the same records leave the same state, whenever.
 
     Raises:
         ContractError: times or values that cannot be true.
@@ -85,6 +86,9 @@ def step(
     known = state.sources.get(sight.source)
     if known is not None and sight.at_ms <= known.at_ms:
         return state, Outcome("repeated" if sight.at_ms == known.at_ms else "late")
+    came_back = known is not None and _is_gone(known, sight.at_ms)
+    if came_back:
+        known = None  # and starts anew
     new_second = known is None or sight.at_ms // 1000 > known.at_ms // 1000
     if known is None:
         known = sources.begin(sight.layout, registry, policy)
@@ -96,9 +100,9 @@ def step(
         kept = {
             name: source
             for name, source in kept.items()
-            if name == sight.source or source.next_by_ms + FORGET_MS >= sight.at_ms
+            if name == sight.source or not _is_gone(source, sight.at_ms)
         }
-        forgotten = len(state.sources.keys() - kept.keys())
+        forgotten = len(state.sources.keys() - kept.keys()) + came_back
         kept[sight.source] = known
         if series_count(Partition(kept)) > policy.series_max:
             return state, Outcome("too_many_series")
@@ -221,6 +225,10 @@ def accounts(state: Partition, policy: Policy) -> dict[str, Account]:
             )
             accounts.setdefault(name, account)
     return accounts
+
+
+def _is_gone(source: Source, now_ms: int) -> bool:
+    return source.next_by_ms + FORGET_MS < now_ms
 
 
 def _check_times(sight: Sight, now_ms: int) -> None:

@@ -60,7 +60,8 @@ RESIDUALS = record(
         "marks": ("f8", (WINDOW_S, HORIZONS)),
         "bands": ("f8", (WINDOW_S, len(BAND))),
         "ended": ("f8", (HORIZONS, KEPT)),  # deviations above the mean, a ring; NaN: not known
-        "newest": "i8",  # place of the newest in it
+        "ordered": ("f8", (HORIZONS, KEPT)),  # the same, rising, NaN last
+        "newest": "i8",  # place of the newest in `ended`
         "caution": ("f8", HORIZONS),
         "margin": ("f8", (HORIZONS, len(QUANTILES))),  # deviations from the mean to each quantile
         # At the lead time, of all forecasts so far: how many were judged by their band, how often
@@ -81,7 +82,7 @@ RESIDUALS = record(
 def no_record(models: int) -> Table:
     """Return the state of models never seen."""
     state = np.zeros(models, RESIDUALS)
-    for field in ("marks", "bands", "ended", "due", "came"):
+    for field in ("marks", "bands", "ended", "ordered", "due", "came"):
         state[field] = np.nan
     state["caution"] = CAUTION
     state["margin"] = CAUTION * NORMAL[0]
@@ -111,7 +112,9 @@ def close_second(state: Row, after: Row, early: float, now: Outlook, lead_s: flo
         width = width_s(horizon, over_s)
         # As dispersed as is known by now: what nobody knew then would count as very unlikely.
         above = _root(actual, width) - _root(mean, width)
-        state.ended[horizon, state.newest] = above / _deviation(now, width)
+        residual = above / _deviation(now, width)
+        replace(state.ordered[horizon], state.ended[horizon, state.newest], residual)
+        state.ended[horizon, state.newest] = residual
         _learn_caution(state, horizon, lead_s)
         if horizon == LEAD and not math.isnan(actual - mean):
             _judge(state, state.bands[after.newest - int(over_s)], actual, mean)
@@ -202,8 +205,10 @@ def set_margins(state: Row, lead_s: float) -> None:
     """Work out the deviations from the mean to each quantile, from the record as it stands."""
     lead_s = 0.0 if math.isnan(lead_s) else lead_s
     for horizon in range(HORIZONS):
-        ordered = np.sort(state.ended[horizon])  # NaN last
-        n = KEPT - np.isnan(ordered).sum()
+        ordered = state.ordered[horizon]
+        n = KEPT
+        while n > 0 and math.isnan(ordered[n - 1]):
+            n -= 1
         enough = max(float(ENOUGH), ENOUGH_WINDOWS * horizon_s(horizon, lead_s))
         part = min(n / enough, 1.0)
         normal = NORMAL[int(lead_s) if horizon == PEAK else 0]
@@ -216,6 +221,27 @@ def set_margins(state: Row, lead_s: float) -> None:
             margin = part * measured + (1 - part) * cautious
             # The largest residual is no bound for what the record is too short to hold.
             state.margin[horizon, q] = max(margin, cautious) if rank > n else margin
+
+
+@entry
+def replace(ordered: Floats, old: float, new: float) -> None:
+    """Take one value out of a rising row, NaN last, and put another in.
+
+    Sorting the six of a model anew would be most of what a second of it takes.
+    """
+    place, last = 0, len(ordered) - 1
+    if math.isnan(old):
+        place = last
+    else:
+        while ordered[place] != old:
+            place += 1
+    while place < last and (math.isnan(new) or ordered[place + 1] < new):
+        ordered[place] = ordered[place + 1]
+        place += 1
+    while place > 0 and not (math.isnan(new) or ordered[place - 1] <= new):
+        ordered[place] = ordered[place - 1]
+        place -= 1
+    ordered[place] = new
 
 
 @kernel

@@ -12,6 +12,7 @@ from services.scheduler.core import placement, theta
 from services.scheduler.core.capacity import Capacity, capacity_of, resident_rps
 from services.scheduler.core.contracts import Floats, Ints, Past, Seen
 from services.scheduler.core.demand import Demand, demand_of
+from services.scheduler.core.drains import drains_of
 from services.scheduler.core.jit import entry, kernel
 from services.scheduler.core.placement import Digests, Loads
 from services.scheduler.core.policy import Policy
@@ -49,7 +50,7 @@ def plan(past: Past, seen: Seen, replicas: Replicas, digests: Digests, policy: P
     capacity = capacity_of(replicas, seen, policy)
     targets = targets_of(past, seen, demand, replicas, capacity, policy)
     coming = placement.loads(targets, digests, seen, replicas, capacity, policy.moves_max, policy)
-    leaving = placement.drains(
+    leaving = drains_of(
         targets.target, bool(coming.crowded.any()), seen, demand, replicas, capacity, policy
     )[: policy.moves_max - len(coming.model)]
     return Plan(targets, leaving, coming)

@@ -1,4 +1,4 @@
-"""Where replicas go, and which ones leave: the orders by which the fleet nears its targets.
+"""Where replicas go: the loads by which the fleet nears its targets.
 
 Memory decides what is possible. Among the places that have it, a new replica prefers one where its
 full batches fit, then the one with the fewest neighbours, then the idlest node, then what a
@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from services.scheduler.core import memory, standbys
 from services.scheduler.core.capacity import Capacity, suits
-from services.scheduler.core.contracts import DRAINING, RESIDENT, Bools, Floats, Ints, Seen
-from services.scheduler.core.demand import Demand
+from services.scheduler.core.contracts import DRAINING, Bools, Floats, Ints, Seen
 from services.scheduler.core.jit import entry, kernel
 from services.scheduler.core.policy import Policy
 from services.scheduler.core.rendezvous import preference
@@ -68,55 +67,6 @@ def reporting(seen: Seen, fleet_stale_ms: int) -> Bools:
         fresh = seen.now_ms - seen.reported_ms[d] <= fleet_stale_ms
         says[d] = fresh and seen.memory_free[d] >= 0
     return says
-
-
-@kernel
-def drains(
-    target: Ints,
-    crowded: bool,
-    seen: Seen,
-    demand: Demand,
-    replicas: Replicas,
-    capacity: Capacity,
-    policy: Policy,
-) -> Ints:
-    """Return the replicas to drain: at most one of each model above its target, and all unlisted.
-
-    The last replica in the fixed order goes, where it may not stand by: as others lack memory
-    (`crowded`), or it holds what training is to have, or there are more than `replicas_max`. And
-    only if the rest are shown to carry the demand within the utilisation target, and to have memory
-    for every request that is here.
-    """
-    models = len(target)
-    count, last = np.zeros(models, np.int64), np.full(models, -1)
-    rest_rps, rest_requests = np.zeros(models), np.zeros(models, np.int64)
-    unlisted = 0
-    for r in range(len(replicas.model)):
-        m, resident = replicas.model[r], replicas.stage[r] == RESIDENT
-        unlisted += m < 0 and resident
-        if m >= 0 and resident:
-            if last[m] >= 0:
-                rest_rps[m] += capacity.full_rps[last[m]] * policy.util_target
-                rest_requests[m] += capacity.full[last[m]]
-            last[m] = r
-        if m >= 0 and replicas.stage[r] != DRAINING:
-            count[m] += 1
-    chosen, found = np.empty(models + unlisted, np.int64), 0
-    for m in range(models):
-        if count[m] > target[m] and last[m] >= 0 and demand.known[m]:
-            stands_by = count[m] <= seen.replicas_max[m] and not crowded
-            if stands_by and not standbys.hold_reserve(last[m], seen, replicas, capacity, policy):
-                continue
-            carries = rest_rps[m] >= demand.now_rps[m] - 1e-6
-            requests = _known(seen.queue_requests[m]) + _known(seen.in_flight_requests[m])
-            if carries and rest_requests[m] >= requests:
-                chosen[found] = last[m]
-                found += 1
-    for r in range(len(replicas.model)):
-        if replicas.model[r] < 0 and replicas.stage[r] == RESIDENT:
-            chosen[found] = r
-            found += 1
-    return chosen[:found]
 
 
 @kernel
@@ -333,8 +283,3 @@ def _closed(m: int, barred: Ints, devices: int, width: int, replicas: Replicas) 
         if barred[k, 0] == m:
             closed[barred[k, 1]] = True
     return closed
-
-
-@kernel
-def _known(requests: float) -> float:
-    return 0.0 if math.isnan(requests) else requests
