@@ -54,7 +54,7 @@ NOBODY = Reported(NOTHING, [], {}, {}, {})
 def reported(known: Reported, registered: Registered, fleet: Mapping[str, FleetState]) -> Reported:
     """Return what the nodes report: `known`, where that is still so."""
     now = list(fleet.values())
-    same = known.registered is registered
+    same = known.registered is registered and bool(known.columns)
     if same and now == known.reports:
         return known
     kept = known.nodes if same else {}
@@ -67,7 +67,11 @@ def reported(known: Reported, registered: Registered, fleet: Mapping[str, FleetS
                 node = _rows_of(name, fleet[name], registered)
                 newer.append(name)
             nodes[name] = node
-    if nodes.keys() == kept.keys() and all(_stands(kept[name], nodes[name]) for name in newer):
+    if (
+        same
+        and nodes.keys() == kept.keys()
+        and all(_stands(kept[name], nodes[name]) for name in newer)
+    ):
         return Reported(registered, now, nodes, known.first, _updated(known, nodes, newer))
     first, count = {}, 0
     for name, node in nodes.items():

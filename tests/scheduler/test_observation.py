@@ -7,11 +7,11 @@ from libs.common import plimsoll_pb2 as pb
 from libs.common.errors import SettingError
 from libs.common.messages import BatchLaw
 from libs.common.settings import load
-from services.scheduler.core.contracts import Observation
+from services.scheduler.core.contracts import Observation, initial_state
 from services.scheduler.core.policy import Policy
 from services.scheduler.observation import Sources, observe
 from services.scheduler.settings import SchedulerSettings
-from tests.scheduler.fleets import GB, Fleet, a_forecast, a_model
+from tests.scheduler.fleets import GB, Fleet, a_forecast, a_model, some_devices
 
 
 def seen_with(forecast: pb.LoadForecast) -> Observation:
@@ -26,6 +26,17 @@ def test_what_a_forecast_does_not_say_is_not_known_rather_than_zero() -> None:
         assert math.isnan(values[0])
     assert seen.horizon_ms.shape == (1, 0)
     assert (seen.newest_sample_ms[0], seen.next_by_ms[0]) == (5, 9)
+
+
+def test_devices_may_come_and_go_before_any_node_reports() -> None:
+    sources = Sources({}, {})
+    for nodes in (0, 1, 3, 2):
+        sources.devices = {device.device: device for device in some_devices(nodes, 2)}
+        for tick in range(2):
+            seen = observe(sources, initial_state(), 1, tick, 1000)
+            assert seen.reported_ms.tolist() == [-1] * 2 * nodes
+            assert seen.memory_free.tolist() == [-1] * 2 * nodes
+            assert seen.replicas == ()
 
 
 def test_infinite_and_undefined_numbers_count_as_not_known() -> None:
