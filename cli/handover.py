@@ -7,7 +7,6 @@ it prints is JSON, for whoever keeps the figures.
 """
 
 import asyncio
-import json
 import os
 import signal
 import statistics
@@ -15,7 +14,6 @@ import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from cli.connection import apply_topics, connect, given_servers, kafka_section
 from cli.handover_load import Load
@@ -24,6 +22,7 @@ from cli.local.processes import LocalError, ProjectLock, Say
 from cli.session import clear
 from cli.speaker import Speaker
 from cli.stack import BASE, Service, Stack
+from cli.summary import print_figures
 from cli.undisturbed import newest_snapshots, undisturbed
 from libs.common import plimsoll_pb2 as pb
 from libs.common.ports import Bus, Reader, Start
@@ -70,13 +69,7 @@ def handover(kills: int, out: Path) -> None:
         with broker_at(given, BASE, say=say) as servers:
             say(f"Kafka answers at {servers}")
             found = asyncio.run(measure(servers, kills, out, say))
-    table = Table(title=f"{kills} predictors killed", title_justify="left")
-    table.add_column("")
-    table.add_column("", justify="right")
-    for name, value in found.items():
-        table.add_row(name, json.dumps(value))
-    console.print(table)
-    print(json.dumps(found))
+    print_figures(console, f"{kills} predictors killed", found)
 
 
 async def measure(servers: str, kills: int, out: Path, say: Say) -> dict[str, object]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from cli.connection import given_servers
 from cli.drive import Drive, Options
@@ -25,6 +24,7 @@ from cli.report import report_of
 from cli.session import Session, clear, session
 from cli.speaker import Speaker
 from cli.stack import ALL, BASE
+from cli.summary import print_figures
 
 DOWN_S = 10.0
 # Lines are counted until the services have found the broker again.
@@ -53,13 +53,7 @@ def outage(duration_s: float, out: Path, seed: int) -> None:
         with LocalKafka(BASE, say=say) as kafka:
             say(f"Kafka answers at {kafka.bootstrap_servers}")
             found = asyncio.run(measure(options, kafka, console, say))
-    table = Table(title=f"The broker away for {found['down_s']} s", title_justify="left")
-    table.add_column("")
-    table.add_column("", justify="right")
-    for name, value in found.items():
-        table.add_row(name, json.dumps(value))
-    console.print(table)
-    print(json.dumps(found))
+    print_figures(console, f"The broker away for {found['down_s']} s", found)
 
 
 async def measure(

@@ -1,8 +1,11 @@
 """A run in words: one line while it goes on, one table when it is over."""
 
+import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from cli.recording import Recording
@@ -70,3 +73,14 @@ def _ms(value: float | None) -> str:
 
 def _p50_p99(values: dict[str, float | None]) -> str:
     return f"p50 {_ms(values['p50'])}, p99 {_ms(values['p99'])}"
+
+
+def print_figures(console: Console, title: str, found: Mapping[str, object]) -> None:
+    """Print what a measurement found: a table for people, and as the last line one JSON object."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    table.add_column("", justify="right")
+    for name, value in found.items():
+        table.add_row(name, json.dumps(value))
+    console.print(table)
+    print(json.dumps(found))
