@@ -19,8 +19,7 @@ EpochMs = Annotated[int, Field(ge=0, lt=1 << 53)]
 Bytes = Annotated[int, Field(ge=0, lt=1 << 53)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-# A hundred million units or tokens: above it, a quantity is a mistake rather than an order.
-Quantity = Annotated[int, Field(gt=0, le=100_000_000, strict=True)]
+# A hundred million tokens or units: above it, a number is a mistake rather than an order.
 Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
 # Of tpot_ms, how long an iteration of an LLM engine is let grow: a study by simulation found that
 # 0.95 instead saves 3 % of the hours, and leaves less for what a model of time does not know.
@@ -356,36 +355,60 @@ class LoadTrigger(Message):
 
 
 class OrderLine(Message):
-    """One item of an order."""
+    """One item of an order; only a correction may have a quantity below 0."""
 
     item: Name
-    quantity: Quantity
+    quantity: Annotated[int, Field(ge=-100_000_000, le=100_000_000, strict=True)]
 
 
 class InventoryOrder(Message):
-    """Topic `inventory.orders`, keyed by order id. All lines or none."""
+    """Topic `inventory.orders`, keyed by order id. All lines or none.
+
+    `reserve` holds stock for `ttl_s`; an `order` or `release` that names it as its `reservation`
+    takes what is held, or gives it back, and needs no lines. `correct` adds signed quantities.
+    """
 
     order_id: Name
-    kind: Literal["order", "restock"] = "order"
-    lines: tuple[OrderLine, ...] = Field(min_length=1, max_length=1000)
+    kind: Literal["order", "reserve", "release", "restock", "correct"] = "order"
+    lines: tuple[OrderLine, ...] = Field((), max_length=1000)
     customer: str = ""
+    reservation: Name | None = None
+    ttl_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = 900
+
+    @model_validator(mode="after")
+    def _check_what_each_kind_needs(self) -> "InventoryOrder":
+        if self.kind == "release" and self.reservation is None:
+            raise ValueError("a release names its reservation")
+        if self.kind not in ("order", "release") and self.reservation is not None:
+            raise ValueError(f"{self.kind}: only an order or a release names a reservation")
+        if not self.lines and self.reservation is None:
+            raise ValueError("lines: at least one is wanted")
+        for line in self.lines:
+            if line.quantity == 0 or (line.quantity < 0 and self.kind != "correct"):
+                raise ValueError(f"{line.item}: a quantity of {line.quantity} for {self.kind}")
+        return self
 
 
 class InventoryVerdict(Message):
     """Topic `inventory.verdicts`, keyed by order id. The one answer to an order."""
 
     order_id: Name
-    verdict: Literal["deducted", "restocked", "rejected"]
+    verdict: Literal["deducted", "reserved", "released", "restocked", "corrected", "rejected"]
     reason: str = ""
     decided_at_ms: EpochMs
 
 
 class InventoryUpdated(Message):
-    """Topic `inventory.updated`, keyed by item. A fact: the stock of one item has changed."""
+    """Topic `inventory.updated`, keyed by item. A fact: the books of one item have changed.
+
+    The stock moved by -quantity where deducted or reserved, by +quantity where released, restocked
+    or corrected; fulfilled units were reserved before, and are gone now. A reservation that ended
+    by itself is `released` under its own order id.
+    """
 
     item: Name
-    quantity: Quantity  # units moved, not units left
-    status: Literal["deducted", "restocked"]
+    quantity: Annotated[int, Field(ge=-100_000_000, le=100_000_000)]  # units moved, not left
+    status: Literal["deducted", "reserved", "released", "restocked", "corrected", "fulfilled"]
     order_id: Name
-    version: Annotated[int, Field(ge=1)]  # of the item's stock, one more with each change
+    version: Annotated[int, Field(ge=1)]  # of the item's books, one more with each change
     decided_at_ms: EpochMs

@@ -277,6 +277,21 @@ class Shortage(NamedTuple):
     in_stock: int | None  # None: nobody has ever stocked this item
 
 
+class Move(NamedTuple):
+    """What one line changes in the books of its item."""
+
+    stock: int
+    reserved: int = 0
+
+
+class Reservation(NamedTuple):
+    """Stock that is held for an order to come."""
+
+    quantities: Mapping[str, int]
+    expires_at_ms: int
+    state: str  # held, or how it ended
+
+
 class Announcement(NamedTuple):
     """A message that waits in the outbox until the bus has acknowledged it."""
 
@@ -288,24 +303,41 @@ class Announcement(NamedTuple):
 class Ledger(Protocol):
     """The inventory's books, open within one transaction."""
 
-    async def open(self, order_ids: Sequence[str], items: Sequence[str]) -> Mapping[str, Settled]:
-        """Begin: keep all others from the stock of `items`, all that this transaction will change.
+    async def open(
+        self, order_ids: Sequence[str], items: Sequence[str], reservations: Sequence[str] = ()
+    ) -> Mapping[str, Settled]:
+        """Begin: keep all others from the stock of `items` and of what the reservations hold.
 
         Returns:
             By order id, those of the orders that have their verdict already.
         """
         ...
 
-    async def deduct(self, quantities: Mapping[str, int]) -> Mapping[str, int] | Shortage:
-        """Take every quantity from the stock of its item, or none of them.
+    async def move(
+        self, moves: Mapping[str, Move], *, may_add: bool = False
+    ) -> Mapping[str, int] | Shortage:
+        """Change the books of every item, or of none where a stock would fall below 0.
 
         Returns:
-            The new version of each item's stock, or what was short.
+            The new version of each item's books, or what was short. `may_add`: an item that nobody
+            has stocked yet begins at 0.
         """
         ...
 
-    async def restock(self, quantities: Mapping[str, int]) -> Mapping[str, int]:
-        """Add every quantity to the stock of its item; returns the new versions."""
+    async def reservation(self, order_id: str) -> Reservation | None:
+        """Return what that order reserved, kept from all others until the end."""
+        ...
+
+    async def reserve(self, order_id: str, quantities: Mapping[str, int], until_ms: int) -> None:
+        """Remember a new reservation."""
+        ...
+
+    async def end(self, order_id: str, state: str) -> None:
+        """Note how a reservation ended."""
+        ...
+
+    async def expired(self, now_ms: int, limit: int) -> Sequence[str]:
+        """Return the orders whose reservations are held and due, oldest first."""
         ...
 
     async def settle(self, orders: Sequence[Settled], outbox: Sequence[Announcement]) -> None:
@@ -336,4 +368,11 @@ class Store(Protocol):
 
     async def sent(self, places: Sequence[int]) -> None:
         """Take acknowledged messages out of the outbox."""
+        ...
+
+    async def forget(self, before_ms: int, limit: int) -> int:
+        """Forget orders decided before then, at most `limit`; returns how many there were.
+
+        Reservations that ended go with the order that made them.
+        """
         ...

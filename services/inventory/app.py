@@ -1,4 +1,4 @@
-"""Orders in, verdicts out: the loop that decides, and the loop that publishes from the outbox.
+"""Orders in, verdicts out: a loop that decides, one that publishes, one that looks after time.
 
 A batch of orders is one transaction: stock, verdicts, and the messages about them. Offsets are
 committed after it, and messages leave the outbox after the bus has acknowledged them. So a crash
@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from libs.common.intake import sift
-from libs.common.messages import InventoryOrder, Message
+from libs.common.messages import InventoryOrder, InventoryUpdated
 from libs.common.ports import (
     Announcement,
     Bus,
@@ -23,7 +23,7 @@ from libs.common.ports import (
     Shortage,
     Store,
 )
-from libs.common.topics import INVENTORY_ORDERS, INVENTORY_UPDATED, INVENTORY_VERDICTS, Topic
+from libs.common.topics import INVENTORY_ORDERS, INVENTORY_UPDATED, INVENTORY_VERDICTS
 from libs.common.wire import Origin, encode
 from services.inventory import telemetry
 from services.inventory.core import orders
@@ -34,6 +34,9 @@ GROUP = "inventory"
 POLL_S = 1.0
 LOOK_S = 1.0  # at the outbox unasked: another instance may have ended and left something there
 RELAY_MAX = 1000  # messages published and taken out of the outbox at once
+EXPIRE_MAX = 200  # reservations ended in one transaction
+FORGET_MAX = 5000  # orders forgotten in one
+DAY_MS = 86_400_000
 
 
 class Inventory:
@@ -51,11 +54,12 @@ class Inventory:
         self._oldest_unsent_ms: int | None = None
 
     async def serve(self) -> None:
-        """Decide and publish for ever; an exception in either ends both."""
+        """Decide, publish and look after time for ever; an exception in one ends all."""
         telemetry.OUTBOX_AGE.set_function(self.outbox_age_s)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._decide())
             tasks.create_task(self._relay())
+            tasks.create_task(self._look_after_time())
 
     async def take(self, reader: GroupReader, max_wait_s: float) -> None:
         """Settle what the bus has for us, batch by batch, each with its offsets."""
@@ -80,6 +84,19 @@ class Inventory:
                 latency_ms = max(0, now_ms - waiting.ordered_at_ms)
                 telemetry.VERDICT_LATENCY.observe(latency_ms / 1000)
         return True
+
+    async def expire(self) -> int:
+        """End the reservations that are due; returns how many there were."""
+        ended = await self._store.transact(self._end_due)
+        if ended:
+            self._outbox_filled.set()
+            telemetry.EXPIRED.inc(ended)
+        return ended
+
+    async def forget(self) -> int:
+        """Forget orders that are older than the bus would bring again; returns how many."""
+        kept_ms = int(self._section.orders_kept_days * DAY_MS)
+        return await self._store.forget(self._clock.now_ms() - kept_ms, FORGET_MAX)
 
     def outbox_age_s(self) -> float:
         """Return the age of the oldest message that has been decided and not published."""
@@ -106,48 +123,88 @@ class Inventory:
                     async with asyncio.timeout(LOOK_S):
                         await self._outbox_filled.wait()
 
+    async def _look_after_time(self) -> None:
+        while True:
+            # Each says how many it did at most at once, so that orders come in between.
+            if await self.expire() < EXPIRE_MAX and await self.forget() < FORGET_MAX:
+                await self._clock.sleep_until_ms(self._clock.now_ms() + 1000 * LOOK_S)
+
     async def _take_batch(self, batch: Sequence[Record]) -> None:
         readable = await sift(batch, InventoryOrder, self._bus, self._origin)
         if readable:
-            verdicts = await self._store.transact(lambda ledger: self._settle(ledger, readable))
+            settlements = await self._store.transact(lambda ledger: self._settle(ledger, readable))
             self._outbox_filled.set()
-            for verdict in verdicts:
-                telemetry.ORDERS.labels(verdict).inc()
+            for settlement in settlements:
+                telemetry.ORDERS.labels(settlement.verdict.verdict).inc()
+                if settlement.cause is not None:
+                    telemetry.REJECTIONS.labels(settlement.cause).inc()
 
     async def _settle(
         self, ledger: Ledger, batch: Sequence[tuple[Record, InventoryOrder]]
-    ) -> list[str]:
-        """Settle a batch within one transaction; returns the verdict of each order."""
+    ) -> list[Settlement]:
+        """Settle a batch within one transaction."""
         now_ms = self._clock.now_ms()
         asked_of_all = [orders.read(order) for _, order in batch]
         items = sorted({item for asked in asked_of_all for item in asked.quantities})
-        priors = await ledger.open([asked.order_id for asked in asked_of_all], items)
-        known = {order_id: Settlement(*prior) for order_id, prior in priors.items()}
+        named = sorted({asked.reservation for asked in asked_of_all if asked.reservation})
+        known = dict(await ledger.open([asked.order_id for asked in asked_of_all], items, named))
         new: list[Settled] = []
         outbox: list[Announcement] = []
-        verdicts: list[str] = []
+        settlements: list[Settlement] = []
         for (record, _), asked in zip(batch, asked_of_all, strict=True):
             prior = known.get(asked.order_id)
             settlement = orders.judge(asked, prior, now_ms)
             if settlement is None:
-                settlement = await _ask_stock(ledger, asked, now_ms)
+                settlement = await _ask_books(ledger, asked, now_ms)
             if prior is None:
-                known[asked.order_id] = settlement  # it may come again within this batch
-                new.append(Settled(settlement.content, settlement.verdict))
+                settled = Settled(settlement.content, settlement.verdict)
+                known[asked.order_id] = settled  # it may come again within this batch
+                new.append(settled)
             for message in messages_of(settlement, self._origin):
                 outbox.append(Announcement(message, record.timestamp_ms, now_ms))
-            verdicts.append(settlement.verdict.verdict)
+            settlements.append(settlement)
         await ledger.settle(new, outbox)
-        return verdicts
+        return settlements
+
+    async def _end_due(self, ledger: Ledger) -> int:
+        """Give back what reservations hold that are due, within one transaction."""
+        now_ms = self._clock.now_ms()
+        due = await ledger.expired(now_ms, EXPIRE_MAX)
+        if not due:
+            return 0
+        await ledger.open([], [], due)
+        outbox: list[Announcement] = []
+        for order_id in due:
+            held = await ledger.reservation(order_id)
+            if held is None or held.state != "held":
+                continue  # another instance was first
+            await ledger.end(order_id, "expired")
+            versions = await ledger.move(orders.moves("released", held.quantities))
+            assert not isinstance(versions, Shortage), "giving back takes nothing"
+            updates = orders.facts(order_id, "released", held.quantities, versions, now_ms)
+            for message in said_of(updates, order_id, "expired", self._origin):
+                outbox.append(Announcement(message, now_ms, now_ms))
+        await ledger.settle([], outbox)
+        return len(due)
 
 
-async def _ask_stock(ledger: Ledger, asked: Asked, now_ms: int) -> Settlement:
-    if asked.kind == "restock":
-        return orders.settle(asked, await ledger.restock(asked.quantities), now_ms)
-    outcome = await ledger.deduct(asked.quantities)
+async def _ask_books(ledger: Ledger, asked: Asked, now_ms: int) -> Settlement:
+    quantities = asked.quantities
+    if asked.reservation is not None:
+        held = await ledger.reservation(asked.reservation)
+        refusal = orders.judge_reservation(asked, held, now_ms)
+        if refusal is not None:
+            return refusal
+        assert held is not None
+        quantities = dict(held.quantities)
+        await ledger.end(asked.reservation, asked.status)
+    moves = orders.moves(asked.status, quantities)
+    outcome = await ledger.move(moves, may_add=asked.kind == "restock")
     if isinstance(outcome, Shortage):
-        return orders.fall_short(asked, outcome.item, outcome.in_stock, now_ms)
-    return orders.settle(asked, outcome, now_ms)
+        return orders.fall_short(asked, outcome, now_ms)
+    if asked.kind == "reserve":
+        await ledger.reserve(asked.order_id, quantities, now_ms + int(1000 * asked.ttl_s))
+    return orders.settle(asked, quantities, outcome, now_ms)
 
 
 def batches(records: Sequence[Record], batch_bytes: int) -> Iterator[Sequence[Record]]:
@@ -169,12 +226,25 @@ def batches(records: Sequence[Record], batch_bytes: int) -> Iterator[Sequence[Re
 def messages_of(settlement: Settlement, origin: Origin) -> list[Outgoing]:
     """Return the verdict's message, then one for each changed item, under ids that repeat."""
     content, verdict = settlement.content, settlement.verdict
-    messages: list[tuple[Topic, str, Message]] = [
-        (INVENTORY_VERDICTS, verdict.order_id, verdict),
-        *((INVENTORY_UPDATED, update.item, update) for update in settlement.updates),
+    id_ = orders.event_id(verdict.order_id, content, 0)
+    answer = encode(
+        INVENTORY_VERDICTS, verdict.order_id, verdict, origin, id_, verdict.decided_at_ms
+    )
+    return [answer, *said_of(settlement.updates, verdict.order_id, content, origin)]
+
+
+def said_of(
+    updates: Sequence[InventoryUpdated], order_id: str, content: str, origin: Origin
+) -> list[Outgoing]:
+    """Return a message for each changed item, under ids that derive from its order."""
+    return [
+        encode(
+            INVENTORY_UPDATED,
+            update.item,
+            update,
+            origin,
+            orders.event_id(order_id, content, position),
+            update.decided_at_ms,
+        )
+        for position, update in enumerate(updates, start=1)
     ]
-    said = []
-    for position, (topic, key, message) in enumerate(messages):
-        event_id = orders.event_id(verdict.order_id, content, position)
-        said.append(encode(topic, key, message, origin, event_id, verdict.decided_at_ms))
-    return said

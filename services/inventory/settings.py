@@ -25,6 +25,10 @@ class InventorySection(Section):
     database_start_s: Annotated[float, Field(ge=0, le=3600)] = Field(
         60.0, description="how long a start, and `migrate`, wait for a database to come up"
     )
+    orders_kept_days: Annotated[float, Field(ge=1, le=3650)] = Field(
+        8.0,
+        description="how long an order_id is remembered; the bus brings none again after 7 days",
+    )
     outbox_stale_s: Annotated[float, Field(gt=0)] = Field(
         10.0, description="a decided verdict unpublished for so long: the service is not ready"
     )

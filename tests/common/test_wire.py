@@ -69,7 +69,7 @@ def test_the_headers_are_those_of_a_cloud_event() -> None:
         (b"[]", "message: Input should be"),
         (b"{}", "order_id: Field required"),
         (b'{"order_id": "o", "lines": []}', "lines: "),
-        (b'{"order_id": "o", "lines": [{"item": "w", "quantity": -1}]}', "lines.0.quantity: "),
+        (b'{"order_id": "o", "lines": [{"item": "w", "quantity": -1}]}', "w: a quantity of -1"),
         (b'{"order_id": "o", "lines": [{"item": "w", "quantity": 1e300}]}', "lines.0.quantity: "),
         (b'{"order_id": "o", "lines": [{"item": "w", "quantity": "3"}]}', "lines.0.quantity: "),
         (b'{"order_id": "", "lines": [{"item": "w", "quantity": 3}]}', "order_id: "),

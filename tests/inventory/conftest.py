@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, func, select, text
 
-from libs.common.adapters import sql, sql_schema
+from libs.common.adapters import sql, sql_schema, sql_tables
 from libs.common.adapters.memory import ManualClock, MemoryBus
 from libs.common.ports import Outgoing
 from libs.common.topics import DEAD_LETTERS, INVENTORY_ORDERS, INVENTORY_UPDATED, INVENTORY_VERDICTS
@@ -21,6 +21,21 @@ from libs.common.wire import Origin
 from services.inventory.__main__ import MIGRATIONS
 from services.inventory.app import GROUP, Inventory
 from services.inventory.settings import InventorySection
+
+# What a unit of each status does to the stock and to what is reserved.
+MOVES = {
+    "deducted": (-1, 0),
+    "reserved": (-1, 1),
+    "released": (1, -1),
+    "restocked": (1, 0),
+    "corrected": (1, 0),
+    "fulfilled": (0, -1),
+}
+
+
+def order_of(order_id, kind, more, quantities):
+    lines = [{"item": item, "quantity": quantity} for item, quantity in quantities.items()]
+    return json.dumps({"order_id": order_id, "kind": kind, "lines": lines, **(more or {})}).encode()
 
 
 class Crash(Exception):  # noqa: N818
@@ -106,10 +121,8 @@ class World:
         message = Outgoing(INVENTORY_ORDERS.name, key, value)
         await MemoryBus.publish(self.bus, [message])  # an app sends it: its crashes are its own
 
-    async def send(self, order_id, kind="order", **quantities):
-        lines = [{"item": item, "quantity": quantity} for item, quantity in quantities.items()]
-        order = {"order_id": order_id, "kind": kind, "lines": lines}
-        await self.send_raw(order_id, json.dumps(order).encode())
+    async def send(self, order_id, kind="order", *, key=None, more=None, **quantities):
+        await self.send_raw(key or order_id, order_of(order_id, kind, more, quantities))
 
     async def take(self):
         async with self.bus.subscribe([INVENTORY_ORDERS], GROUP) as reader:
@@ -121,13 +134,13 @@ class World:
         while await self.app.relay():
             pass
 
-    async def survive(self):
+    async def survive(self, drain=None):
         """Drain, starting anew after each crash."""
         try:
-            await self.drain()
+            await (self.drain() if drain is None else drain(self))
         except Crash:
             await self.restart()
-            await self.survive()
+            await self.survive(drain)
 
     def verdicts(self):
         return [json.loads(r.value) for r in self.bus.records(INVENTORY_VERDICTS)]
@@ -150,19 +163,34 @@ class World:
     async def stock(self):
         """(stock, version) by item."""
         async with self.engine.connect() as connection:
-            rows = await connection.execute(select(sql.STOCK))
+            rows = await connection.execute(select(sql_tables.STOCK))
             return {row.item: (row.stock, row.version) for row in rows}
+
+    async def books(self):
+        """(stock, reserved, version) by item."""
+        async with self.engine.connect() as connection:
+            rows = await connection.execute(select(sql_tables.STOCK))
+            return {row.item: (row.stock, row.reserved, row.version) for row in rows}
+
+    async def held(self):
+        """(item, quantity) of each line that is reserved."""
+        lines = sql_tables.RESERVATIONS
+        async with self.engine.connect() as connection:
+            rows = await connection.execute(
+                select(lines.c.item, lines.c.quantity).where(lines.c.state == "held")
+            )
+            return [(row.item, row.quantity) for row in rows]
 
     async def waiting(self):
         async with self.engine.connect() as connection:
-            return await connection.scalar(select(func.count()).select_from(sql.OUTBOX))
+            return await connection.scalar(select(func.count()).select_from(sql_tables.OUTBOX))
 
     async def require_unlocked(self):
         """Fail where some transaction still holds a lock."""
         other = sql.connect(self.section.database_url)
         async with other.begin() as connection:  # SQLite's own way to begin takes its only lock
             if other.dialect.name == "postgresql":
-                await connection.execute(text("LOCK stock, orders, outbox NOWAIT"))
+                await connection.execute(text("LOCK stock, orders, outbox, reservations NOWAIT"))
         await other.dispose()
 
     async def check(self):
@@ -174,16 +202,23 @@ class World:
             answers.setdefault(verdict["order_id"], []).append(verdict)
         moved = {}
         for update in self.distinct(INVENTORY_UPDATED).values():
-            stock, version = folded.get(update["item"], (0, 0))
-            sign = 1 if update["status"] == "restocked" else -1
-            stock += sign * update["quantity"]
+            stock, reserved, version = folded.get(update["item"], (0, 0, 0))
+            of_stock, of_reserved = MOVES[update["status"]]
+            stock += of_stock * update["quantity"]
+            reserved += of_reserved * update["quantity"]
             assert stock >= 0, update
+            assert reserved >= 0, update
             assert update["version"] == version + 1, "the order of events is that of the commits"
-            folded[update["item"]] = (stock, update["version"])
-            moved[update["order_id"]] = update["status"]
-        assert folded == await self.stock()
+            folded[update["item"]] = (stock, reserved, update["version"])
+            moved.setdefault(update["order_id"], []).append(update["status"])
+        assert folded == await self.books()
+        held = {}
+        for item, quantity in await self.held():
+            held[item] = held.get(item, 0) + quantity
+        assert held == {item: of[1] for item, of in folded.items() if of[1]}
         for order_id, (first, *others) in answers.items():
-            assert moved.get(order_id, "rejected") == first["verdict"]
+            said = moved.get(order_id, ["rejected"])[0]
+            assert {"fulfilled": "deducted"}.get(said, said) == first["verdict"]
             assert all("another order" in other["reason"] for other in others)
         # Whatever was said more than once was said in the same words.
         for topic in (INVENTORY_VERDICTS, INVENTORY_UPDATED):
@@ -234,7 +269,7 @@ def new_postgres(postgres, postgres_books):
     """Empties the one database each time: a new one for each step of a crash test is slow."""
 
     def make():
-        postgres.run("TRUNCATE stock, orders, outbox RESTART IDENTITY", "books")
+        postgres.run("TRUNCATE stock, orders, outbox, reservations RESTART IDENTITY", "books")
         return postgres_books
 
     return make

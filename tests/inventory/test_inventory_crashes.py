@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import json
 import random
 
 import pytest
@@ -15,19 +14,33 @@ async def tell_the_story(world):
     """Every kind of order, in several batches."""
 
     # One partition, so that the order of handling does not depend on where a crash came.
-    async def send(order_id, kind="order", **quantities):
-        lines = [{"item": item, "quantity": quantity} for item, quantity in quantities.items()]
-        order = {"order_id": order_id, "kind": kind, "lines": lines}
-        await world.send_raw("one", json.dumps(order).encode())
+    async def send(order_id, kind="order", reservation=None, **quantities):
+        more = {"reservation": reservation} if reservation else {}
+        await world.send(order_id, kind, key="one", more=more, **quantities)
 
-    await send("r1", kind="restock", bolt=10, nut=2)
+    await send("r1", "restock", bolt=10, nut=2, cog=6)
     await send("a", bolt=3)
     await send("short", bolt=1, nut=5)  # the bolt goes back
     await send("a", bolt=3)  # again
     await world.send_raw("one", b'{"order_id": ')
     await send("a", bolt=4)  # not the same
+    await send("hold", "reserve", cog=2, nut=1)
+    await send("back", "release", "hold")
+    await send("keep", "reserve", cog=4)
+    await send("take", reservation="keep")
+    await send("twice", reservation="keep")
+    await send("fix", "correct", cog=-1)
+    await send("due", "reserve", cog=1)
     await send("b", bolt=7, nut=2)
     await send("none-left", bolt=1)
+
+
+async def drain_till_due(world):
+    """Settle all, then let the reservation that nobody took end."""
+    await world.drain()
+    await world.clock.advance(901_000)
+    await world.app.expire()
+    await world.drain()
 
 
 async def outcome(world):
@@ -39,18 +52,20 @@ async def outcome(world):
 async def test_a_crash_at_any_step_changes_nothing_of_the_outcome(make_world):
     calm = make_world(batch_bytes=300)
     await tell_the_story(calm)
-    await calm.drain()
+    await drain_till_due(calm)
     steps = len(calm.faults.steps)
     expected = await outcome(calm)
     assert expected[0]["none-left"] == [("rejected", "bolt: 1 wanted, 0 in stock")]
-    assert steps > 50
+    assert expected[0]["twice"] == [("rejected", "reservation keep: fulfilled before")]
+    assert expected[1] == {"bolt": (0, 3), "cog": (1, 8), "nut": (0, 4)}
+    assert steps > 100
     assert any("SAVEPOINT" in step for step in calm.faults.steps)
 
     for last in range(steps):
         world = make_world(batch_bytes=300)
         await tell_the_story(world)
         world.faults.crash_after = last
-        await world.survive()
+        await world.survive(drain_till_due)
         assert world.faults.crash_after is None, "it did crash"
         assert await outcome(world) == expected, calm.faults.steps[last]
         await world.engine.dispose()

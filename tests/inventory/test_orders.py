@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.messages import InventoryOrder, OrderLine
+from libs.common.ports import Shortage
 from services.inventory.core.orders import QUANTITY_MAX, event_id, fall_short, judge, read, settle
 
 NOW_MS = 1_000
@@ -51,7 +52,7 @@ def test_content_is_equal_only_where_kind_customer_and_quantities_are(one, other
 def test_what_the_stock_carried_is_announced_item_by_item(order):
     asked = read(order)
     versions = {item: n for n, item in enumerate(asked.quantities, start=7)}
-    settlement = settle(asked, versions, NOW_MS)
+    settlement = settle(asked, asked.quantities, versions, NOW_MS)
     status = {"order": "deducted", "restock": "restocked"}[order.kind]
     assert settlement.verdict.verdict == status
     assert {u.item: u.quantity for u in settlement.updates} == asked.quantities
@@ -61,7 +62,7 @@ def test_what_the_stock_carried_is_announced_item_by_item(order):
 
 @pytest.mark.parametrize(("in_stock", "said"), [(3, "3 in stock"), (None, "unknown item")])
 def test_a_rejection_names_item_wanted_and_in_stock(in_stock, said):
-    settlement = fall_short(read(order(bolt=5)), "bolt", in_stock, NOW_MS)
+    settlement = fall_short(read(order(bolt=5)), Shortage("bolt", in_stock), NOW_MS)
     assert settlement.verdict.verdict == "rejected"
     assert settlement.verdict.reason == f"bolt: 5 wanted, {said}"
     assert settlement.updates == ()
@@ -82,7 +83,7 @@ def test_lines_that_add_up_to_more_than_an_event_may_carry_are_rejected():
 @given(orders, orders, st.integers(0, 10_000))
 def test_an_id_used_before_gets_the_first_verdict_or_a_refusal(first, second, later_ms):
     asked = read(first)
-    before = settle(asked, dict.fromkeys(asked.quantities, 1), NOW_MS)
+    before = settle(asked, asked.quantities, dict.fromkeys(asked.quantities, 1), NOW_MS)
     again = judge(read(second), before, later_ms)
     assert again.updates == ()
     if read(second).content == asked.content:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from libs.common.adapters import sql
 from libs.common.errors import SettingError
-from libs.common.ports import Shortage
+from libs.common.ports import Move, Shortage
 from libs.common.topics import INVENTORY_UPDATED, INVENTORY_VERDICTS
 from libs.common.wire import Origin
 from services.inventory.__main__ import migrate
@@ -46,7 +46,7 @@ async def others(world):
 async def stock_up(store, items, quantity):
     async def work(ledger):
         await ledger.open([], items)
-        return await ledger.restock(dict.fromkeys(items, quantity))
+        return await ledger.move(dict.fromkeys(items, Move(quantity)), may_add=True)
 
     await store.transact(work)
 
@@ -72,7 +72,7 @@ async def test_instances_that_want_the_same_items_in_any_order_never_block_each_
             async def work(ledger, wanted=wanted):
                 await ledger.open([], wanted)
                 for item in wanted:  # one order after the other, as they came
-                    assert not isinstance(await ledger.deduct({item: 1}), Shortage)
+                    assert not isinstance(await ledger.move({item: Move(-1)}), Shortage)
 
             await store.transact(work)
             for item in wanted:
@@ -92,10 +92,10 @@ async def test_a_deadlock_is_tried_again(world, others):
     async def instance(store, first, second):
         async def work(ledger):  # without `open`, as nobody should
             tries.append(first)
-            await ledger.deduct({first: 1})
+            await ledger.move({first: Move(-1)})
             if len(tries) <= 2:
                 await both.wait()
-            await ledger.deduct({second: 1})
+            await ledger.move({second: Move(-1)})
 
         await store.transact(work)
 
@@ -269,7 +269,13 @@ def test_two_that_migrate_at_once_both_succeed(empty):
     both = [migrating(empty), migrating(empty)]
     said = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    assert asyncio.run(tables_of(empty)) == {"stock", "orders", "outbox", "alembic_version"}
+    assert asyncio.run(tables_of(empty)) == {
+        "stock",
+        "orders",
+        "outbox",
+        "reservations",
+        "alembic_version",
+    }
 
 
 def test_migrate_waits_for_a_server_that_is_not_up_yet_and_says_so(empty, postgres):

@@ -12,10 +12,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from libs.common.adapters import sql, sql_schema
+from libs.common.adapters import sql, sql_schema, sql_tables
 from libs.common.errors import SettingError
 from libs.common.messages import InventoryVerdict
-from libs.common.ports import Settled
+from libs.common.ports import Move, Settled
 from services.inventory.__main__ import MIGRATIONS
 
 
@@ -26,7 +26,7 @@ def settled(order_id):
 
 async def test_the_migrations_make_the_tables_that_the_adapter_knows(world):
     def differences(connection):
-        return compare_metadata(MigrationContext.configure(connection), sql.TABLES)
+        return compare_metadata(MigrationContext.configure(connection), sql_tables.TABLES)
 
     async with world.engine.connect() as connection:
         assert await connection.run_sync(differences) == []
@@ -35,7 +35,7 @@ async def test_the_migrations_make_the_tables_that_the_adapter_knows(world):
 async def test_the_database_itself_refuses_a_stock_below_zero(world):
     async with world.engine.connect() as connection:
         with pytest.raises(IntegrityError, match="stock_never_negative"):
-            await connection.execute(text("INSERT INTO stock VALUES ('bolt', -1, 1)"))
+            await connection.execute(text("INSERT INTO stock VALUES ('bolt', -1, 1, 0)"))
 
 
 async def test_sqlite_commits_reach_the_disk(sqlite_world):
@@ -52,7 +52,7 @@ async def test_a_locked_database_is_waited_for(sqlite_world, monkeypatch):
     other = sqlite3.connect(sqlite_world.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     work = asyncio.create_task(
-        sqlite_world.store.transact(lambda ledger: ledger.restock({"bolt": 1}))
+        sqlite_world.store.transact(lambda ledger: ledger.move({"bolt": Move(1)}, may_add=True))
     )
     await refused.wait()
     other.execute("COMMIT")
@@ -112,7 +112,7 @@ def test_a_database_that_cannot_serve_is_a_setting_error(url):
 
 async def test_another_schema_than_ours_is_refused_with_the_remedy(tmp_path):
     engine = sql.connect(f"sqlite+aiosqlite:///{tmp_path}/deep/er/new.db")
-    with pytest.raises(SettingError, match=r"revision none, needed 0001; run: x"):
+    with pytest.raises(SettingError, match=r"revision none, needed 0002; run: x"):
         await sql_schema.require_newest(engine, MIGRATIONS, "run: x")
     for _ in range(2):  # the second time there is nothing to do
         await sql_schema.upgrade(engine, MIGRATIONS)

@@ -1,38 +1,16 @@
 """The inventory's books in a SQL database: SQLite as a file, PostgreSQL by URL.
 
-The statements are plain SQLAlchemy Core, the same for both. The database alone decides whether the
-stock suffices, by the condition of one UPDATE; nobody reads first and writes later. The tables are
-made by `services/inventory/migrations`, and a test holds the two together.
+The statements are plain SQLAlchemy Core, the same for both. Those within a transaction are in
+`sql_ledger.py`, the tables in `sql_tables.py`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    CheckConstraint,
-    Column,
-    Connection,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    Text,
-    bindparam,
-    delete,
-    event,
-    func,
-    insert,
-    make_url,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import Connection, bindparam, delete, event, exists, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from tenacity import (
@@ -43,71 +21,26 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from libs.common.adapters.sql_ledger import SqlLedger, announcement_of
 from libs.common.adapters.sql_patience import is_passing, say_when_it_lasts
+from libs.common.adapters.sql_tables import ORDERS, OUTBOX, RESERVATIONS
 from libs.common.errors import SettingError
-from libs.common.messages import InventoryVerdict
-from libs.common.ports import Announcement, Ledger, Outgoing, R, Settled, Shortage
+from libs.common.ports import Announcement, Ledger, R
 from libs.common.settings import without_password
 
-TABLES = MetaData()
-STOCK = Table(
-    "stock",
-    TABLES,
-    Column("item", String(200), primary_key=True),
-    Column("stock", BigInteger, nullable=False),
-    Column("version", BigInteger, nullable=False),  # one more with each change
-    CheckConstraint("stock >= 0", name="stock_never_negative"),
-)
-ORDERS = Table(
-    "orders",
-    TABLES,
-    Column("order_id", String(200), primary_key=True),
-    Column("content", String(64), nullable=False),  # a digest of what was ordered
-    Column("verdict", String(16), nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("decided_at_ms", BigInteger, nullable=False),
-)
-# SQLite counts only a plain INTEGER key by itself, and only AUTOINCREMENT keeps it from giving the
-# place of a deleted row to a new one.
-OUTBOX = Table(
-    "outbox",
-    TABLES,
-    Column("place", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("topic", String(200), nullable=False),
-    Column("key", String(200), nullable=False),
-    Column("value", LargeBinary, nullable=False),
-    Column("headers", JSON, nullable=False),
-    Column("ordered_at_ms", BigInteger, nullable=False),
-    Column("decided_at_ms", BigInteger, nullable=False),
-    sqlite_autoincrement=True,
-)
-
-_DEDUCT = (
-    update(STOCK)
-    .where(STOCK.c.item == bindparam("of_item"), STOCK.c.stock >= bindparam("quantity"))
-    .values(stock=STOCK.c.stock - bindparam("quantity"), version=STOCK.c.version + 1)
-    .returning(STOCK.c.version)
-)
-_RESTOCK = (
-    update(STOCK)
-    .where(STOCK.c.item == bindparam("of_item"))
-    .values(stock=STOCK.c.stock + bindparam("quantity"), version=STOCK.c.version + 1)
-    .returning(STOCK.c.version)
-)
-# Rows are locked in one order by all, so that two instances never wait for each other in a circle.
-# SQLite, which has no such lock and needs none, leaves the end of it out.
-_HOLD = (
-    select(STOCK.c.item)
-    .where(STOCK.c.item.in_(bindparam("items", expanding=True)))
-    .order_by(STOCK.c.item)
-    .with_for_update()
-)
-# Any number will do, as long as nobody else in this database means something else by it.
-_ADDING = select(func.pg_advisory_xact_lock(0x506C696D))
-_IN_STOCK = select(STOCK.c.stock).where(STOCK.c.item == bindparam("of_item"))
-_SETTLED = select(ORDERS).where(ORDERS.c.order_id.in_(bindparam("order_ids", expanding=True)))
 _UNSENT = select(OUTBOX).order_by(OUTBOX.c.place).limit(bindparam("at_most"))
 _SENT = delete(OUTBOX).where(OUTBOX.c.place.in_(bindparam("places", expanding=True)))
+_OLD = (
+    select(ORDERS.c.order_id)
+    .where(
+        ORDERS.c.decided_at_ms < bindparam("before_ms"),
+        ~exists().where(
+            RESERVATIONS.c.order_id == ORDERS.c.order_id, RESERVATIONS.c.state == "held"
+        ),
+    )
+    .order_by(ORDERS.c.decided_at_ms)
+    .limit(bindparam("at_most"))
+)
 
 
 def connect(url: str, *, statement_s: float | None = None) -> AsyncEngine:
@@ -173,7 +106,7 @@ class SqlStore:
 
         async def read(connection: AsyncConnection) -> dict[int, Announcement]:
             rows = await connection.execute(_UNSENT, {"at_most": limit})
-            return {row.place: _announcement_of(row) for row in rows}
+            return {row.place: announcement_of(row) for row in rows}
 
         return await self._retry(read)
 
@@ -184,6 +117,18 @@ class SqlStore:
             await connection.execute(_SENT, {"places": list(places)})
 
         await self._retry(remove)
+
+    async def forget(self, before_ms: int, limit: int) -> int:
+        """Delete orders decided before then, and how their reservations ended."""
+
+        async def remove(connection: AsyncConnection) -> int:
+            rows = await connection.execute(_OLD, {"before_ms": before_ms, "at_most": limit})
+            old = [row.order_id for row in rows]
+            for table in (RESERVATIONS, ORDERS):
+                await connection.execute(delete(table).where(table.c.order_id.in_(old)))
+            return len(old)
+
+        return await self._retry(remove)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -226,111 +171,6 @@ class SqlStore:
             reraise=True,
         )
         return await retrying(once)
-
-
-class SqlLedger:
-    """The books within one transaction."""
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-
-    async def open(self, order_ids: Sequence[str], items: Sequence[str]) -> dict[str, Settled]:
-        """Lock the rows of `items`, then return the verdicts there are, by order id.
-
-        In this order: whoever held the items before us has committed its verdicts when we look.
-        """
-        await self._connection.execute(_HOLD, {"items": list(items)})
-        rows = await self._connection.execute(_SETTLED, {"order_ids": list(order_ids)})
-        return {row.order_id: _settled_of(row) for row in rows}
-
-    async def deduct(self, quantities: Mapping[str, int]) -> dict[str, int] | Shortage:
-        """Take all or none; a savepoint undoes the lines before the one that was short."""
-        if len(quantities) == 1:  # one conditional UPDATE is all or none by itself
-            return await self._deduct_each(quantities)
-        savepoint = await self._connection.begin_nested()
-        outcome = await self._deduct_each(quantities)
-        await (savepoint.rollback() if isinstance(outcome, Shortage) else savepoint.commit())
-        return outcome
-
-    async def restock(self, quantities: Mapping[str, int]) -> dict[str, int]:
-        """Add each quantity, to a new row where the item has none."""
-        versions = {}
-        for item, quantity in quantities.items():
-            version = await self._change(_RESTOCK, item, quantity)
-            if version is None:
-                version = await self._stock_first(item, quantity)
-            versions[item] = version
-        return versions
-
-    async def settle(self, orders: Sequence[Settled], outbox: Sequence[Announcement]) -> None:
-        """Insert the verdicts, refused by the key where one is there already, and the messages."""
-        if orders:
-            rows = [{"content": o.content, **o.verdict.model_dump()} for o in orders]
-            await self._connection.execute(insert(ORDERS), rows)
-        if outbox:
-            await self._connection.execute(insert(OUTBOX), [_row_of(each) for each in outbox])
-
-    async def _stock_first(self, item: str, quantity: int) -> int:
-        """Add an item's row, or to it where another transaction has just added it.
-
-        A row that is not there cannot be locked, and two transactions that add the same rows in
-        different orders would wait for each other. So one at a time adds rows, until its commit.
-        """
-        if self._connection.dialect.name == "postgresql":
-            await self._connection.execute(_ADDING)
-            version = await self._change(_RESTOCK, item, quantity)
-            if version is not None:
-                return version
-        row = {"item": item, "stock": quantity, "version": 1}
-        await self._connection.execute(insert(STOCK), row)
-        return 1
-
-    async def _deduct_each(self, quantities: Mapping[str, int]) -> dict[str, int] | Shortage:
-        versions = {}
-        for item, quantity in quantities.items():
-            version = await self._change(_DEDUCT, item, quantity)
-            if version is None:
-                in_stock = await self._connection.scalar(_IN_STOCK, {"of_item": item})
-                return Shortage(item, in_stock)
-            versions[item] = version
-        return versions
-
-    async def _change(self, statement: Any, item: str, quantity: int) -> int | None:
-        parameters = {"of_item": item, "quantity": quantity}
-        version: int | None = await self._connection.scalar(statement, parameters)
-        return version
-
-
-# --- Rows <-> what the port speaks of -------------------------------------------------------------
-
-
-def _settled_of(row: Any) -> Settled:
-    verdict = InventoryVerdict(
-        order_id=row.order_id,
-        verdict=row.verdict,
-        reason=row.reason,
-        decided_at_ms=row.decided_at_ms,
-    )
-    return Settled(row.content, verdict)
-
-
-def _row_of(announcement: Announcement) -> dict[str, Any]:
-    message = announcement.message
-    assert message.partition is None, message  # the key chooses it
-    return {
-        "topic": message.topic,
-        "key": message.key,
-        "value": message.value,
-        "headers": {name: value.decode() for name, value in message.headers.items()},
-        "ordered_at_ms": announcement.ordered_at_ms,
-        "decided_at_ms": announcement.decided_at_ms,
-    }
-
-
-def _announcement_of(row: Any) -> Announcement:
-    headers = {name: value.encode() for name, value in row.headers.items()}
-    message = Outgoing(row.topic, row.key, row.value, headers)
-    return Announcement(message, row.ordered_at_ms, row.decided_at_ms)
 
 
 # --- PostgreSQL -----------------------------------------------------------------------------------
