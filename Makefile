@@ -10,12 +10,16 @@ KILLS ?= 10
 SCENARIO ?= default
 BROKERS ?= 1
 PROFILES ?=
+ORDERS ?= 100000
+FAULTS ?= 100
+SEED ?= 1
+STORE ?= postgres
 # Which files and profiles docker compose uses; as a user's own environment would say it.
 COMPOSE_ENV = COMPOSE_FILE=compose.yaml$(if $(filter 3,$(BROKERS)),:deploy/compose.brokers.yaml) COMPOSE_PROFILES=$(PROFILES)
 
 .DEFAULT_GOAL := help
 SERIES ?=
-.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full accuracy wire throughput demo takeover handover outage up \
+.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full accuracy wire throughput demo chaos-inventory takeover handover outage up \
 	down logs drill clean
 
 help: ## print the verbs
@@ -86,6 +90,9 @@ throughput: system setup ## samples/s from Kafka into forecasts on one core, aga
 
 demo: system setup ## the whole loop on a real trace: [TRACE=file] [COPIES=1] [DURATION=120] [OUT=dir]
 	@$(BIN)/plimsoll demo $(if $(TRACE),--trace "$(TRACE)") --copies $(COPIES) --duration $(DURATION) --out "$(OUT)"
+
+chaos-inventory: servers setup ## orders while all fails, judged from outside: [ORDERS=100000] [FAULTS=100] [SEED=1] [STORE=postgres]
+	@$(BIN)/python -m bench.chaos --orders $(ORDERS) --faults $(FAULTS) --seed $(SEED) --store $(STORE)
 
 takeover: system setup ## kill and pause the leading scheduler, measure who takes over when
 	@$(BIN)/plimsoll takeover --kills $(KILLS)

@@ -10,6 +10,7 @@ import pytest
 
 from cli.local.kafka import LocalKafka
 from cli.local.processes import LocalError
+from cli.local.servers import PostgresServer, RedisServer
 from libs.common.adapters import kafka_admin
 from libs.common.adapters.kafka import KafkaBus
 from libs.common.settings import KafkaSection
@@ -18,7 +19,6 @@ from libs.common.wire import Origin
 from libs.fleet.warm import warm as fleet_warm
 from services.predictor.core.warm import warm as predictor_warm
 from services.scheduler.core.warm import warm as scheduler_warm
-from tests.servers import PostgresServer, RedisServer
 
 ROOT = Path(__file__).parents[1]
 JARS = ROOT / ".plimsoll" / "kafka" / "libs"

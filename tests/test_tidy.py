@@ -61,6 +61,13 @@ ROOMS: list[tuple[str, set[str]]] = [
         | {"rich", "faust", "aiokafka", "bench.throughput", "cli.local", f"{COMMON}.adapters"}
         | {"services.predictor"},
     ),
+    ("bench/chaos/checker.py", set()),  # of the service it shares nothing, not even a name
+    ("bench/chaos/plan.py", set()),
+    ("bench/chaos/outside.py", {"aiokafka", "asyncpg", "bench.chaos.checker"}),
+    (
+        "bench/chaos/*.py",  # it runs the service as people run it
+        PORTS | {"rich", "typer", "bench.chaos", "cli.local", f"{COMMON}.adapters"},
+    ),
     ("bench/wire_load.py", CONTRACTS | {"numpy", f"{COMMON}.wire", f"{COMMON}.ports"}),
     (
         "bench/*.py",

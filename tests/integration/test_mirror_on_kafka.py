@@ -6,6 +6,7 @@ from contextlib import suppress
 import pytest
 
 from cli.latest import latest
+from cli.local.servers import RedisServer
 from libs.common import plimsoll_pb2 as pb
 from libs.common import wire
 from libs.common.adapters.clock import WallClock
@@ -20,7 +21,6 @@ from services.scheduler.__main__ import main
 from services.scheduler.settings import SchedulerSettings
 from tests.conftest import Connect
 from tests.scheduler.fleets import GB, a_forecast, a_model, some_devices
-from tests.servers import RedisServer
 
 pytestmark = pytest.mark.bus
 TEST = Origin("test", "test")

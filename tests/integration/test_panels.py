@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from cli.local.servers import RedisServer
 from cli.registry import publish_models
 from cli.stack import ALL, Service, Stack
 from libs.common.settings import KafkaSection
 from tests.conftest import ROOT, Connect
 from tests.prometheus_server import Prometheus, metrics_of, program, records, rules
-from tests.servers import RedisServer
 
 pytestmark = [pytest.mark.bus, pytest.mark.timeout(180)]
 

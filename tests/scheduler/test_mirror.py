@@ -10,6 +10,7 @@ import redis
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from cli.local.servers import RedisServer
 from libs.common import plimsoll_pb2 as pb
 from libs.common import wire
 from libs.common.adapters.clock import WallClock
@@ -22,7 +23,6 @@ from libs.common.wire import Origin
 from services.scheduler import mirror
 from services.scheduler.mirror import TOPICS, Mirror
 from tests.scheduler.fleets import a_forecast
-from tests.servers import RedisServer
 
 TEST = Origin("test", "test")
 PREFIX = "test."

@@ -1,4 +1,4 @@
-"""A real Redis and a real PostgreSQL for the tests, on free ports; they end what they start."""
+"""A real Redis and a real PostgreSQL on free ports, for tests and trials."""
 
 import os
 import pwd
@@ -26,6 +26,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
+        """Where it answers."""
         return f"redis://{HOST}:{self.port}/0"
 
     def start(self) -> None:
@@ -44,6 +45,7 @@ class RedisServer:
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
+        """Let it go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
@@ -67,6 +69,7 @@ class PostgresServer:
         self.bin = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/nowhere"))
 
     def url(self, database: str, *, user: str = "plimsoll", password: str = "secret") -> str:
+        """Return the URL of a database, for this user."""
         return f"postgresql+asyncpg://{user}:{password}@{HOST}:{self.port}/{database}"
 
     def make(self) -> None:
@@ -96,13 +99,14 @@ class PostgresServer:
         return self.url(database)
 
     def drop(self, database: str) -> None:
+        """Remove a database, whoever is in it."""
         self.run(f"DROP DATABASE {database} WITH (FORCE)")
 
     def run(self, statement: str, database: str = "postgres") -> None:
         """Run one SQL statement, waiting at most 10 s for a lock."""
         where = ["-h", HOST, "-p", str(self.port), "-U", "plimsoll", "-d", database]
         environment = {**os.environ, "PGPASSWORD": "secret", "PGOPTIONS": "-c lock_timeout=10s"}
-        command = [self.bin / "psql", "-qX", *where, "-c", statement]
+        command = [str(self.bin / "psql"), "-qX", *where, "-c", statement]
         subprocess.run(command, check=True, env=environment)
 
     def start(self) -> None:

@@ -1,0 +1,122 @@
+"""What the chaos run runs: a real Kafka, a real database, the shipped service; and its faults."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import mkdtemp
+
+from cli.local.kafka import LocalKafka
+from cli.local.processes import LocalError, Say, Supervisor, last_lines
+from cli.local.servers import PostgresServer
+
+KINDS = ("kill", "pause", "broker", "database")
+PAUSE_S = 2.0  # beyond the group's session: whoever paused finds its partitions with another
+AWAY_S = 0.5
+
+
+class World:
+    """An async context manager: all of it up on entry, nothing left on exit."""
+
+    def __init__(self, store: str, folder: Path, say: Say) -> None:
+        self._store = store
+        self._folder = folder
+        self._say = say
+        self._kafka = LocalKafka(folder, port=0, libs=_jars(), say=say)
+        # The server runs as another user where we are root, who must be able to reach its data.
+        self._data = Path(mkdtemp(prefix="plimsoll-chaos-"))
+        self._postgres = PostgresServer(self._data) if store == "postgres" else None
+        self._services = Supervisor(say)
+        self._names = ["inventory-a", "inventory-b"] if self._postgres else ["inventory-a"]
+        self.url = f"sqlite+aiosqlite:///{folder.resolve()}/inventory.db"
+
+    @property
+    def servers(self) -> str:
+        """Where Kafka answers."""
+        return self._kafka.bootstrap_servers
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The faults that this world can have."""
+        return KINDS if self._postgres else tuple(kind for kind in KINDS if kind != "database")
+
+    async def __aenter__(self) -> "World":
+        try:
+            await asyncio.to_thread(self._kafka.start)
+            if self._postgres is not None:
+                await asyncio.to_thread(self._postgres.make)
+                await asyncio.to_thread(self._postgres.start)
+                self.url = self._postgres.create("inventory")
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._services.stop_all()
+        self._kafka.stop()
+        if self._postgres is not None:
+            self._postgres.stop()
+        shutil.rmtree(self._data, ignore_errors=True)
+
+    async def start_services(self) -> None:
+        """Make the schema, then start every instance. Raises LocalError."""
+        env = {
+            **os.environ,
+            "PLIMSOLL_KAFKA__BOOTSTRAP_SERVERS": self.servers,
+            "PLIMSOLL_INVENTORY__DATABASE_URL": self.url,
+            "PLIMSOLL_TELEMETRY__PORT": "0",
+        }
+        command = [sys.executable, "-m", "services.inventory"]
+        migrating = await asyncio.create_subprocess_exec(*command, "migrate", env=env)
+        if await migrating.wait() != 0:
+            raise LocalError("the database could not be brought to the newest schema")
+        for name in self._names:
+            log = self._folder / f"{name}.log"
+            await self._services.start(
+                name, command, log=log, env={**env, "PLIMSOLL_INSTANCE": name[-1]}
+            )
+
+    def last_words(self) -> str:
+        """Return the ends of the services' logs."""
+        return "\n".join(last_lines(self._folder / f"{name}.log", 5) for name in self._names)
+
+    async def fail(self, kind: str, number: int) -> str:
+        """Do one fault, and mend what does not mend by itself; returns what it was, in words."""
+        name = self._names[number % len(self._names)]
+        if kind == "kill":
+            self._services.kill(name)
+            return f"{name} killed"
+        if kind == "pause":
+            return await self._pause(name)
+        if kind == "broker":
+            await self._restart(self._kafka.kill, self._kafka.start)
+            return "the broker was killed, and is back"
+        assert self._postgres is not None, kind
+        await self._restart(self._postgres.stop, self._postgres.start)
+        return "the database was killed, and is back"
+
+    async def _pause(self, name: str) -> str:
+        pid = self._services.pid(name)
+        if pid is None:
+            return f"{name} was not there to be paused"
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(PAUSE_S)
+        finally:
+            if self._services.pid(name) == pid:
+                os.kill(pid, signal.SIGCONT)
+        return f"{name} paused for {PAUSE_S:g} s"
+
+    async def _restart(self, stop: Callable[[], None], start: Callable[[], object]) -> None:
+        await asyncio.to_thread(stop)
+        await asyncio.sleep(AWAY_S)
+        await asyncio.to_thread(start)
+
+
+def _jars() -> Path:
+    """Where other runs on this machine have put Kafka's jars."""
+    return Path(__file__).parents[2] / ".plimsoll" / "kafka" / "libs"
