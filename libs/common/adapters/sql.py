@@ -95,7 +95,14 @@ class SqlStore:
 
     async def transact(self, work: Callable[[Ledger], Awaitable[R]]) -> R:
         """Run `work` in one transaction, again from its start after passing trouble."""
-        return await self._retry(lambda connection: work(SqlLedger(connection)))
+
+        async def whole(connection: AsyncConnection) -> R:
+            ledger = SqlLedger(connection)
+            told = await work(ledger)
+            await ledger.write()
+            return told
+
+        return await self._retry(whole)
 
     async def unsent(self, limit: int) -> dict[int, Announcement]:
         """Return what has waited longest, by place.
