@@ -19,7 +19,7 @@ COMPOSE_ENV = COMPOSE_FILE=compose.yaml$(if $(filter 3,$(BROKERS)),:deploy/compo
 
 .DEFAULT_GOAL := help
 SERIES ?=
-.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full accuracy wire throughput demo chaos-inventory takeover handover outage up \
+.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full accuracy wire throughput demo chaos-inventory rates-inventory takeover handover outage up \
 	down logs drill clean
 
 help: ## print the verbs
@@ -93,6 +93,9 @@ demo: system setup ## the whole loop on a real trace: [TRACE=file] [COPIES=1] [D
 
 chaos-inventory: servers setup ## orders while all fails, judged from outside: [ORDERS=100000] [FAULTS=100] [SEED=1] [STORE=postgres]
 	@$(BIN)/python -m bench.chaos --orders $(ORDERS) --faults $(FAULTS) --seed $(SEED) --store $(STORE)
+
+rates-inventory: servers setup ## orders/s beside a service that takes a row at a time, and the time to a verdict
+	@$(BIN)/python -m bench.chaos.rates
 
 takeover: system setup ## kill and pause the leading scheduler, measure who takes over when
 	@$(BIN)/plimsoll takeover --kills $(KILLS)

@@ -13,6 +13,7 @@ from cli.local.kafka import LocalKafka
 from cli.local.processes import LocalError, Say, Supervisor, last_lines
 from cli.local.servers import PostgresServer
 
+SERVICE = [sys.executable, "-m", "services.inventory"]
 KINDS = ("kill", "pause", "broker", "database")
 PAUSE_S = 2.0  # beyond the group's session: whoever paused finds its partitions with another
 AWAY_S = 0.5
@@ -21,7 +22,7 @@ AWAY_S = 0.5
 class World:
     """An async context manager: all of it up on entry, nothing left on exit."""
 
-    def __init__(self, store: str, folder: Path, say: Say) -> None:
+    def __init__(self, store: str, folder: Path, say: Say, instances: int = 2) -> None:
         self._store = store
         self._folder = folder
         self._say = say
@@ -30,7 +31,8 @@ class World:
         self._data = Path(mkdtemp(prefix="plimsoll-chaos-"))
         self._postgres = PostgresServer(self._data) if store == "postgres" else None
         self._services = Supervisor(say)
-        self._names = ["inventory-a", "inventory-b"] if self._postgres else ["inventory-a"]
+        count = instances if self._postgres else 1  # a file is one process's
+        self._names = [f"inventory-{letter}" for letter in "abc"[:count]]
         self.url = f"sqlite+aiosqlite:///{folder.resolve()}/inventory.db"
 
     @property
@@ -64,25 +66,39 @@ class World:
 
     async def start_services(self) -> None:
         """Make the schema, then start every instance. Raises LocalError."""
-        env = {
+        await self._migrate()
+        for name in self._names:
+            await self._services.start(
+                name, SERVICE, log=self._log(name), env={**self._env, "PLIMSOLL_INSTANCE": name[-1]}
+            )
+
+    async def start_row_at_a_time(self) -> None:
+        """Start, in the service's place, one that is written as it usually is."""
+        await self._migrate()
+        name = self._names[0]
+        command = [sys.executable, "-m", "bench.chaos.row_at_a_time", self.servers, self.url]
+        await self._services.start(name, command, log=self._log(name))
+
+    async def _migrate(self) -> None:
+        migrating = await asyncio.create_subprocess_exec(*SERVICE, "migrate", env=self._env)
+        if await migrating.wait() != 0:
+            raise LocalError("the database could not be brought to the newest schema")
+
+    @property
+    def _env(self) -> dict[str, str]:
+        return {
             **os.environ,
             "PLIMSOLL_KAFKA__BOOTSTRAP_SERVERS": self.servers,
             "PLIMSOLL_INVENTORY__DATABASE_URL": self.url,
             "PLIMSOLL_TELEMETRY__PORT": "0",
         }
-        command = [sys.executable, "-m", "services.inventory"]
-        migrating = await asyncio.create_subprocess_exec(*command, "migrate", env=env)
-        if await migrating.wait() != 0:
-            raise LocalError("the database could not be brought to the newest schema")
-        for name in self._names:
-            log = self._folder / f"{name}.log"
-            await self._services.start(
-                name, command, log=log, env={**env, "PLIMSOLL_INSTANCE": name[-1]}
-            )
+
+    def _log(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
 
     def last_words(self) -> str:
         """Return the ends of the services' logs."""
-        return "\n".join(last_lines(self._folder / f"{name}.log", 5) for name in self._names)
+        return "\n".join(last_lines(self._log(name), 5) for name in self._names)
 
     async def fail(self, kind: str, number: int) -> str:
         """Do one fault, and mend what does not mend by itself; returns what it was, in words."""
