@@ -1,13 +1,13 @@
 """The `plimsoll` command. Each verb imports what it needs when it runs, so that --help is quick."""
 
-import asyncio
-import signal
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from cli import inventory_verbs
+from cli.running import guarded, run
 
 app = typer.Typer(
     help="Load your GPUs to the line, never past it.",
@@ -17,9 +17,8 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(help="The topics on the bus: list the table, or create what is missing.")
 app.add_typer(topics_app, name="topics")
+app.add_typer(inventory_verbs.app, name="inventory")
 
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 BUS = "The bus is the one in PLIMSOLL_KAFKA__BOOTSTRAP_SERVERS (localhost:9092 if unset)."
 
 Out = Annotated[Path, typer.Option(help="Folder for logs, report and picture; made if absent.")]
@@ -38,7 +37,7 @@ def top() -> None:
         async with connect(kafka_section(), "top") as bus:
             await watch_bus(bus)
 
-    _run(watch)
+    run(watch)
 
 
 @app.command(epilog=BUS)
@@ -56,7 +55,7 @@ def latest(
 
         await print_latest(model, as_json=as_json)
 
-    _run(show)
+    run(show)
 
 
 @topics_app.callback(invoke_without_command=True)
@@ -80,7 +79,7 @@ def topics_apply() -> None:
         for line in await apply_topics(kafka_section()):
             typer.echo(line)
 
-    _run(apply)
+    run(apply)
 
 
 @app.command(epilog=BUS)
@@ -107,7 +106,7 @@ def init(
             for device in await publish_devices(bus, fleet) if fleet else ():
                 typer.echo(f"registered {device.device}")
 
-    _run(prepare)
+    run(prepare)
 
 
 @app.command(epilog=BUS)
@@ -135,7 +134,7 @@ def produce(
             for sent in checked or piped:
                 typer.echo(f"{topic} {await send_one(bus, named, sent)}, key {sent.key!r}")
 
-    _run(send)
+    run(send)
 
 
 @app.command(epilog=BUS)
@@ -175,7 +174,7 @@ def trigger(
             place = await triggers.announce(bus, said)
         typer.echo(f"{triggers.in_words(said)} ({place})")
 
-    _run(send)
+    run(send)
 
 
 @app.command()
@@ -189,7 +188,7 @@ def kafka(
     from cli.local.kafka import run_kafka_foreground
     from cli.stack import BASE
 
-    _guarded(lambda: run_kafka_foreground(BASE, port=port, keep_data=keep_data, say=typer.echo))
+    guarded(lambda: run_kafka_foreground(BASE, port=port, keep_data=keep_data, say=typer.echo))
 
 
 @app.command()
@@ -213,7 +212,7 @@ def demo(
     from cli.drive import Options
 
     options = Options(out, duration, trace, copies, seed)
-    _guarded(lambda: run_demo(options))
+    guarded(lambda: run_demo(options))
 
 
 @app.command()
@@ -224,7 +223,7 @@ def takeover(
     """Kill and pause the leading scheduler, and measure who takes over, when and from where."""
     from cli.takeover import takeover as run_takeover
 
-    _guarded(lambda: run_takeover(kills, out))
+    guarded(lambda: run_takeover(kills, out))
 
 
 @app.command()
@@ -235,7 +234,7 @@ def handover(
     """Kill one of two predictors, and measure when its forecasts are back, and from what state."""
     from cli.handover import handover as run_handover
 
-    _guarded(lambda: run_handover(kills, out))
+    guarded(lambda: run_handover(kills, out))
 
 
 @app.command()
@@ -243,7 +242,7 @@ def outage(duration: Duration = 60.0, out: Out = Path("out/outage"), seed: Seed 
     """Stop the broker for 10 s in the middle of a load, and count what was lost."""
     from cli.outage import outage as run_outage
 
-    _guarded(lambda: run_outage(duration, out, seed))
+    guarded(lambda: run_outage(duration, out, seed))
 
 
 @app.command(epilog=BUS)
@@ -256,7 +255,7 @@ def drill(
     """Kill each container of the compose stack, and measure when all is at work again."""
     from cli.drill import drill as run_drill
 
-    _guarded(lambda: run_drill(only or [], out))
+    guarded(lambda: run_drill(only or [], out))
 
 
 @app.command()
@@ -270,7 +269,7 @@ def settings(
     from libs.common.settings import check as check_settings
 
     if check:
-        _guarded(lambda: check_settings(every_kind()))
+        guarded(lambda: check_settings(every_kind()))
     else:
         typer.echo(env_example(), nl=False)
 
@@ -278,33 +277,6 @@ def settings(
 def main() -> None:
     """Run the command line."""
     app()
-
-
-def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    _guarded(lambda: asyncio.run(work()))
-
-
-def _guarded(work: Callable[[], None]) -> None:
-    """Turn what a person can mend into one message and a status, and Ctrl-C into 130."""
-    from cli.local.processes import LocalError
-    from libs.common.errors import ContractError, SettingError
-
-    # `kill` stops us as Ctrl-C does, so that no child is left either way. A shell starts what it
-    # puts in the background with Ctrl-C ignored, which would swallow both.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        work()
-    except (ContractError, SettingError, LocalError) as error:
-        raise _failed(str(error)) from error
-    except KeyboardInterrupt:
-        typer.echo("plimsoll: stopped", err=True)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-def _failed(reason: str) -> typer.Exit:
-    typer.echo(f"plimsoll: {reason}", err=True)
-    return typer.Exit(EXIT_FAILED)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ VERBS = (
     "produce",
     "trigger",
     "kafka",
+    "inventory",
     "demo",
     "takeover",
     "handover",

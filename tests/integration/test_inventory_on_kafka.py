@@ -8,9 +8,11 @@ from collections import defaultdict
 import pytest
 from sqlalchemy import select
 
-from libs.common.adapters import sql
+from cli import inventory
+from libs.common.adapters import sql, sql_tables
 from libs.common.adapters.clock import WallClock
 from libs.common.adapters.service import Context
+from libs.common.errors import ContractError
 from libs.common.ports import Outgoing, Start
 from libs.common.settings import load
 from libs.common.telemetry import Health
@@ -103,7 +105,7 @@ async def serve(connect, database, monkeypatch):
 async def stock_in(database):
     engine = sql.connect(database)
     async with engine.connect() as connection:
-        rows = await connection.execute(select(sql.STOCK))
+        rows = await connection.execute(select(sql_tables.STOCK))
         stock = {row.item: row.stock for row in rows}
     await engine.dispose()
     return stock
@@ -184,3 +186,40 @@ async def test_two_instances_on_one_database_double_nothing_and_one_alone_goes_o
         assert update["version"] == versions[update["item"]], "the order of commits, by item"
         left[update["item"]] -= update["quantity"] if update["status"] == "deducted" else 0
     assert await stock_in(database) == left
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_a_person_is_told_the_verdict_and_what_changed_and_that_it_was_settled_before(
+    connect, serve
+):
+    def typed(kind, order_id, item=None, quantity=None, **more):
+        items, quantities = ([item], [quantity]) if item else ([], [])
+        return inventory.order_of(kind, items, quantities, order_id=order_id, **more)
+
+    async with connect("cli") as bus:
+        service = serve("a")
+        said = await inventory.send(bus, typed("restock", "r", "widget", 5))
+        assert said == ["r: restocked", "  widget: 5 restocked, version 1"]
+        said = await inventory.send(bus, typed("order", "o", "widget", 3))
+        assert said == ["o: deducted", "  widget: 3 deducted, version 2"]
+        await asyncio.sleep(1.2)
+        (said,) = await inventory.send(bus, typed("order", "o", "widget", 3))
+        assert said.startswith("o: deducted; it was settled before, at ")
+        (said,) = await inventory.send(bus, typed("order", "p", "widget", 3))
+        assert said == "p: rejected (widget: 3 wanted, 2 in stock)"
+        await inventory.send(bus, typed("reserve", "h", "widget", 2))
+        said = await inventory.send(bus, typed("release", "back", reservation="h"))
+        assert said == ["back: released", "  widget: 2 released, version 4"]
+        await stop(service)
+
+
+def test_an_order_that_cannot_be_is_refused_before_it_is_sent():
+    for kind, items, quantities, why in [
+        ("order", ["a"], [0], "a quantity of 0"),
+        ("order", ["a"], [-1], "a quantity of -1"),
+        ("order", ["a", "b"], [1], "each --item wants its --qty"),
+        ("order", ["two words"], [1], "item"),
+        ("order", [], [], "at least one"),
+    ]:
+        with pytest.raises(ContractError, match=why):
+            inventory.order_of(kind, items, quantities, order_id=None)
