@@ -26,7 +26,8 @@ from services.predictor.core.warm import warm as predictor_warm
 from services.scheduler.core.warm import warm as scheduler_warm
 
 AT_ONCE = 4  # settings that a worker tries on one load
-# Our share loop takes most of a run's time: a peer's counts under it are played on so many seeds.
+# Our share loop takes most of a run's time: a peer's counts under it, and trials of ours beside
+# ours, are played on so many seeds.
 SHARED_SEEDS = 1
 T = TypeVar("T")
 Tell = Callable[[str, int, int], None]  # what is done, how much of it, of how much
@@ -69,8 +70,11 @@ def play(
     seeds: Sequence[int],
     tell: Tell,
     jobs: int = 0,
+    more: Sequence[Variant] = (),
 ) -> Campaign:
     """Run every policy with every seed, and compare; of peers, only these variants.
+
+    `more` are run beside them, on the first seed alone.
 
     Raises:
         ContractError: the load cannot be read, before anything runs.
@@ -96,9 +100,9 @@ def play(
         chosen = _tuned(pool, plan, tuned, seeds[0], tell)
         static, notes = _statics(scenario, sizes) if "static" in policies else ([], [])
         runs = [Variant(name) for name in ("clairvoyant", "ours") if name in policies]
-        runs += _of_peers(peers, variants, chosen)
+        runs += [*more, *_of_peers(peers, variants, chosen)]
         runs += [*static, *(Variant(name) for name in ("oracle",) if name in policies)]
-        done = _results(pool, plan, runs, seeds, tell)
+        done = _results(pool, plan, runs, seeds, more, tell)
     rows = with_regret([result.row for result in done.values()])
     series = {
         (variant.policy, variant.variant): result.series
@@ -189,17 +193,22 @@ def _results(
     plan: Plan,
     variants: Sequence[Variant],
     seeds: Sequence[int],
+    once: Sequence[Variant],
     tell: Tell,
 ) -> dict[tuple[Variant, int], Result]:
     futures = {
         pool.submit(run, plan, variant, seed): (variant, seed)
         for variant in variants
-        for seed in (seeds[:SHARED_SEEDS] if variant.variant.endswith(SHARES) else seeds)
+        for seed in (seeds[:SHARED_SEEDS] if _is_once(variant, once) else seeds)
     }
     done: dict[tuple[Variant, int], Result] = {}
     for future in _each(futures, lambda n: tell("runs", n, len(futures))):
         done[futures[future]] = future.result()
     return done
+
+
+def _is_once(variant: Variant, once: Sequence[Variant]) -> bool:
+    return variant in once or variant.variant.endswith(SHARES)
 
 
 def _each(futures: Collection[Future[T]], tell: Callable[[int], None]) -> Iterator[Future[T]]:

@@ -138,7 +138,7 @@ def ranked(found: Sequence[Line]) -> list[Line]:
 
 def ours_of(found: Sequence[Line]) -> Line | None:
     """Return the line of ours, if it was run."""
-    return next((line for line in found if line.policy == OURS), None)
+    return next((ln for ln in found if (ln.policy, ln.variant) == (OURS, "default")), None)
 
 
 def _at(row: Row, path: Sequence[str]) -> float | None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from bench.errors import Errors
 from bench.policies.aibrix import Aibrix
 from bench.policies.autoscaler import Autoscaler, Scaler
 from bench.policies.clairvoyant import Clairvoyant
@@ -51,7 +52,7 @@ class Variant(NamedTuple):
     policy: str
     variant: str = DEFAULT
     replicas: tuple[tuple[str, int], ...] = ()  # of `static`: by model
-    setting: Any = None  # of a peer that is tuned
+    setting: Any = None  # of a peer that is tuned; of ours, the `Errors` of what it believes
 
 
 def chosen(names: str) -> tuple[str, ...]:
@@ -98,6 +99,8 @@ def make(variant: Variant, setting: Setting) -> Policy:
     """Return the policy of a variant, for one run."""
     if variant.policy == "static":
         return Static(setting, dict(variant.replicas))
+    if isinstance(variant.setting, Errors):
+        return Ours(setting, errors=variant.setting)
     if variant.policy in CORES:
         return CORES[variant.policy](setting)
     scaler, setting_of = SCALERS[variant.policy], variant.setting
