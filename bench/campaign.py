@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from bench.bounds import burst_of, kind_of, oracle_gpu_s
+from bench.compare import TARGET, Line
 from bench.full import Full, full_replica
+from bench.headline import gpus_charged
 from bench.load import load_of
 from bench.outcome import Row, with_regret
 from bench.peers import SCALERS, SHARES, TUNED, Variant, variants_of
@@ -103,6 +105,9 @@ def play(
         runs += [*more, *_of_peers(peers, variants, chosen)]
         runs += [*static, *(Variant(name) for name in ("oracle",) if name in policies)]
         done = _results(pool, plan, runs, seeds, more, tell)
+        if "static" in policies and "ours" in policies:
+            same = [_at_our_charge(scenario, sizes, done, window.seconds, runs)]
+            done |= _results(pool, plan, list(filter(None, same)), seeds, (), tell)
     rows = with_regret([result.row for result in done.values()])
     series = {
         (variant.policy, variant.variant): result.series
@@ -154,6 +159,34 @@ def _statics(scenario: Scenario, sizes: dict[str, list[int]]) -> tuple[list[Vari
         else:
             found.setdefault(n, Variant("static", f"n={n}", tuple(replicas.items())))
     return list(found.values()), notes
+
+
+def _at_our_charge(
+    scenario: Scenario,
+    sizes: dict[str, list[int]],
+    done: dict[tuple[Variant, int], Result],
+    window_s: float,
+    runs: Sequence[Variant],
+) -> Variant | None:
+    """Return the static fleet of as many GPUs as ours is charged for; None: it is there already.
+
+    Each model gets its part of the size for 99.5 %, one replica at least, so that there may be a
+    few GPUs more: then it is the fleet with the fewest.
+    """
+    ours = [result.row for (variant, _), result in done.items() if variant == Variant("ours")]
+    n = gpus_charged(Line("ours", "default", tuple(ours)), window_s / 3600)
+    wanted = {model: size[1 + TARGETS.index(TARGET)] for model, size in sizes.items()}
+    spec_of = {spec.name: spec for spec in scenario.models}
+    part = n / gpus_of(scenario, wanted)
+    replicas = {model: max(1, int(part * size)) for model, size in wanted.items()}
+    lacking = sorted(wanted, key=lambda model: replicas[model] / wanted[model])
+    for model in lacking:
+        while gpus_of(scenario, replicas) + spec_of[model].gpus <= n and (
+            replicas[model] < part * wanted[model]
+        ):
+            replicas[model] += 1
+    same = Variant("static", f"n={gpus_of(scenario, replicas)}", tuple(replicas.items()))
+    return None if any(run.variant == same.variant for run in runs) else same
 
 
 def _of_peers(
