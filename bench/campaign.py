@@ -101,7 +101,7 @@ def play(
         tuned = peers if any(name.startswith(TUNED) for name in variants) else []
         chosen = _tuned(pool, plan, tuned, seeds[0], tell)
         static, notes = _statics(scenario, sizes) if "static" in policies else ([], [])
-        runs = [Variant(name) for name in ("clairvoyant", "ours") if name in policies]
+        runs = [Variant(name) for name in ("clairvoyant", "ours", "weights") if name in policies]
         runs += [*more, *_of_peers(peers, variants, chosen)]
         runs += [*static, *(Variant(name) for name in ("oracle",) if name in policies)]
         done = _results(pool, plan, runs, seeds, more, tell)

@@ -40,7 +40,7 @@ class Line(NamedTuple):
     @property
     def is_peer(self) -> bool:
         """Whether it is a policy of others: neither our core, nor the bound."""
-        return self.policy not in (OURS, "clairvoyant", "oracle")
+        return self.policy not in (OURS, "weights", "clairvoyant", "oracle")
 
     @property
     def is_shared(self) -> bool:

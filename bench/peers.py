@@ -19,6 +19,7 @@ from bench.policies.policy import Policy, Setting
 from bench.policies.ray import Ray
 from bench.policies.shared import Shared
 from bench.policies.static import Static
+from bench.policies.weights import Weights
 from bench.policies.wva import Wva
 from libs.common.errors import SettingError
 
@@ -37,10 +38,12 @@ SCALERS: Mapping[str, type[Scaler]] = MappingProxyType(
         "phpa": Phpa,
     }
 )
-CORES: Mapping[str, MakePolicy] = MappingProxyType({"ours": Ours, "clairvoyant": Clairvoyant})
+CORES: Mapping[str, MakePolicy] = MappingProxyType(
+    {"ours": Ours, "weights": Weights, "clairvoyant": Clairvoyant}
+)
 # In the order of reports. `static` has a variant for each size, and the oracle is reckoned, not
 # run.
-NAMES = ("static", *SCALERS, "ours", "clairvoyant", "oracle")
+NAMES = ("static", *SCALERS, "ours", "weights", "clairvoyant", "oracle")
 DEFAULT, TUNED = "default", "tuned"
 SHARES = "+shares"  # of a variant: the same counts, under our router and share loop
 SHARED = (DEFAULT + SHARES, TUNED + SHARES)

@@ -20,6 +20,7 @@ OTHER_COLD_STARTS_S = (30.0, 120.0, 300.0)
 # The peers that came out ahead somewhere in `docs/benchmark.md`, and the ones that most people run.
 PEERS = ("static", "hpa", "kpa", "aibrix", "wva")
 CORES = ("ours", "clairvoyant", "oracle")
+RULES = ("weights",)  # for the split of a GPU, beside ours
 VARIANTS = ("default", "tuned", "default+shares", "tuned+shares")
 
 
@@ -62,7 +63,7 @@ def trials(folder: Path, law: float, memory: float, kinds: tuple[str, ...] = KIN
     for kind in kinds:
         scenario = Case(kind, {}).scenario()
         more = errors_of(law, memory)
-        found.append(Trial(scenario, PEERS + CORES, VARIANTS, more))
+        found.append(Trial(scenario, PEERS + CORES + RULES, VARIANTS, more))
         for cold_start_s in OTHER_COLD_STARTS_S:
             loaded = with_load_time(scenario, cold_start_s)
             found.append(Trial(loaded, ("static", "hpa", *CORES), ("default",)))
