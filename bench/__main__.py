@@ -154,6 +154,36 @@ def suite(
     Console().print(f"suite.json and report.md are in {out}")
 
 
+@app.command()
+def constants(
+    scenarios: Annotated[
+        str, typer.Option(help="Scenarios from `list`, separated by commas.")
+    ] = "smooth,bursty,very_bursty",
+    seed: Annotated[int, typer.Option(min=1, help="The seed of the loads.")] = 1,
+    out: Out = Path("out/constants"),
+    jobs: Jobs = 0,
+) -> None:
+    """Halve and double each constant of our policy, and leave the table constants.md in --out."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from bench.campaign import play
+    from bench.constants import constants_page, varied
+    from bench.scenario import read_scenario
+    from bench.write import check, replace
+
+    with _one_line():
+        found = [read_scenario(name.strip()) for name in scenarios.split(",")]
+        check(out)
+        done = []
+        with Progress(console=Console(stderr=True)) as progress:
+            for scenario in found:
+                tell = _teller(progress, scenario.name)
+                done.append(play(scenario, ("ours",), (), (seed,), tell, jobs, varied()))
+        replace(out / "constants.md", constants_page(done))
+    Console().print(f"constants.md is in {out}")
+
+
 def main() -> None:
     """Run the command."""
     app()

@@ -22,6 +22,7 @@ from bench.policies.static import Static
 from bench.policies.weights import Weights
 from bench.policies.wva import Wva
 from libs.common.errors import SettingError
+from services.scheduler.core.policy import Policy as SchedulerPolicy
 
 MakePolicy = Callable[[Setting], Policy]
 
@@ -55,7 +56,7 @@ class Variant(NamedTuple):
     policy: str
     variant: str = DEFAULT
     replicas: tuple[tuple[str, int], ...] = ()  # of `static`: by model
-    setting: Any = None  # of a peer that is tuned; of ours, the `Errors` of what it believes
+    setting: Any = None  # of a peer that is tuned; of ours, its policy or its `Errors`
 
 
 def chosen(names: str) -> tuple[str, ...]:
@@ -104,6 +105,8 @@ def make(variant: Variant, setting: Setting) -> Policy:
         return Static(setting, dict(variant.replicas))
     if isinstance(variant.setting, Errors):
         return Ours(setting, errors=variant.setting)
+    if isinstance(variant.setting, SchedulerPolicy):
+        return Ours(setting, variant.setting)
     if variant.policy in CORES:
         return CORES[variant.policy](setting)
     scaler, setting_of = SCALERS[variant.policy], variant.setting
