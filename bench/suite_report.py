@@ -8,7 +8,7 @@ from bench.campaign import Campaign
 from bench.compare import OURS
 from bench.verdicts import Verdict, as_json, of_errors, overall, verdicts
 
-SHOWN = {"attainment": 2, "regret to clairvoyant": 0, "busy share": 1}  # percents, by digits
+SHOWN = {"attainment": 2, "regret to clairvoyant": 0, "busy share": 2}  # percents, by digits
 
 
 class Judged(NamedTuple):
@@ -67,7 +67,7 @@ def suite_page(done: Sequence[Judged], took_s: float) -> str:
         ]
         parts += ["## With wrong laws", _lines(head, rows)]
     parts += ["## Beside whom", *(_notes(one) for one in done)]
-    parts += ["## Missed", *(f"- {line}" for line in missed or ["nothing"])]
+    parts += ["## Missed", "\n".join(f"- {line}" for line in missed or ["nothing"])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -98,7 +98,7 @@ def _number(verdict: Verdict, value: float | None) -> str:
         return "–"
     if verdict.name in SHOWN:
         return f"{100 * value:.{SHOWN[verdict.name]}f} %"
-    return f"{value:.0f}" if value == round(value) or value >= 100 else f"{value:.2f}"
+    return f"{value:.0f}" if value == round(value) or value >= 100 else f"{value:.3f}"
 
 
 def _bound(verdict: Verdict) -> str:

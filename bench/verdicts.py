@@ -50,20 +50,21 @@ def verdicts(rows: Sequence[Row], kind: str, need_gpus: float) -> list[Verdict]:
     ours = ours_of(found)
     assert ours is not None, "the suite runs ours"
     peer, alone, shared = _rival(found), _peers(found, False), _peers(found, True)
+    bound = next((line for line in found if line.policy == "oracle"), None)
     best = max((line.attained for line in alone), default=0.0)
     return [
         Verdict("attainment", ours.attained, at_least=max(TARGET, best - TOLERANCE)),
         _charge(ours, peer, kind, need_gpus),
         Verdict(
             "charge ÷ oracle",
-            _ratio(ours, _of(found, "oracle"), "gpu_hours_serving"),
+            _ratio(ours, bound, "gpu_hours_serving"),
             at_most=_of_oracle(kind, need_gpus),
             note=f"{need_gpus:.1f} GPUs of need",
         ),
         Verdict("regret to clairvoyant", ours.mean("regret_vs_clairvoyant"), at_most=REGRET),
         Verdict("busy share", ours.mean("gpu_busy_share"), at_least=BUSY),
-        _training("training ÷ best peer", ours, alone, TRAINING[kind]),
-        _training("training ÷ best with our shares", ours, shared, 1.0),
+        _training("training ÷ best peer", ours, alone, bound, TRAINING[kind]),
+        _training("training ÷ best with our shares", ours, shared, bound, 1.0),
         Verdict("TTFT p50, ms", ours.mean("ttft_ms", "p50"), note=_beside(peer, "p50")),
         Verdict("TTFT p99, ms", ours.mean("ttft_ms", "p99"), note=_beside(peer, "p99")),
         Verdict("out of memory", float(sum(r["oom_events"] for r in ours.rows)), at_most=0),
@@ -116,13 +117,21 @@ def _of_oracle(kind: str, need_gpus: float) -> float | None:
     return OF_ORACLE_LARGE if need_gpus >= LARGE_GPUS else None
 
 
-def _training(name: str, ours: Line, others: Sequence[Line], least: float) -> Verdict:
-    """Compare with the one that trains most, of those that attain as much as ours."""
+def _training(
+    name: str, ours: Line, others: Sequence[Line], bound: Line | None, least: float
+) -> Verdict:
+    """Compare with the one that trains most, of those that attain as much as ours.
+
+    The note says what the oracle would have: on a fleet much larger than its need no one can train
+    many times what another does.
+    """
     equal = [line for line in others if line.attained >= ours.attained - TOLERANCE]
     if not equal:
         return Verdict(name, None, note="none attains as much as ours")
     best = max(equal, key=lambda line: line.mean("gpu_hours_training") or 0.0)
-    return Verdict(name, _ratio(ours, best, "gpu_hours_training"), at_least=least, note=best.name)
+    most = _ratio(bound, best, "gpu_hours_training") if bound else None
+    note = best.name if most is None else f"{best.name}; the oracle {most:.2f}"
+    return Verdict(name, _ratio(ours, best, "gpu_hours_training"), at_least=least, note=note)
 
 
 def _rival(found: Sequence[Line]) -> Line | None:
@@ -133,10 +142,6 @@ def _rival(found: Sequence[Line]) -> Line | None:
 
 def _peers(found: Sequence[Line], shared: bool) -> list[Line]:
     return [line for line in found if line.is_peer and line.is_shared == shared]
-
-
-def _of(found: Sequence[Line], policy: str) -> Line | None:
-    return next((line for line in found if line.policy == policy), None)
 
 
 def _ratio(line: Line, base: Line | None, *path: str) -> float | None:
