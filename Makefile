@@ -19,7 +19,7 @@ COMPOSE_ENV = COMPOSE_FILE=compose.yaml$(if $(filter 3,$(BROKERS)),:deploy/compo
 
 .DEFAULT_GOAL := help
 SERIES ?=
-.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full accuracy wire throughput demo chaos-inventory rates-inventory takeover handover outage up \
+.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full bench-suite accuracy wire throughput demo chaos-inventory rates-inventory takeover handover outage up \
 	down logs drill clean
 
 help: ## print the verbs
@@ -78,6 +78,9 @@ bench: setup ## all policies on one load, five paired seeds: [SCENARIO=default] 
 
 bench-full: setup ## the grid of cold starts, scenarios and traces
 	@$(BIN)/python -m bench full
+
+bench-suite: setup ## judge the decision core on all kinds of load, and with wrong laws: [KINDS=smooth]
+	@$(BIN)/python -m bench suite $(if $(KINDS),--kinds "$(KINDS)")
 
 wire: setup ## bytes and time of a tick of samples, by encoding; a minute or two
 	@$(BIN)/python -m bench.wire

@@ -104,6 +104,86 @@ def full(out: Out = Path("out/bench-full"), seeds: Seeds = 3, jobs: Jobs = 0) ->
     _play(grid, "all", "all", tuple(range(1, seeds + 1)), out, jobs)
 
 
+@app.command()
+def suite(
+    law_error: Annotated[
+        float,
+        typer.Option(min=0, max=0.9, help="Laws of time wrong by so much, both ways; 0: not."),
+    ] = 0.15,
+    memory_error: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Laws of memory wrong by so much, both ways.")
+    ] = 0.2,
+    kinds: Annotated[
+        str, typer.Option(help="Of smooth, bursty and very_bursty, separated by commas.")
+    ] = "smooth,bursty,very_bursty",
+    seed: Annotated[int, typer.Option(min=1, help="The first seed of the loads.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=20, help="How many, from that one on.")] = 1,
+    out: Out = Path("out/suite"),
+    jobs: Jobs = 0,
+) -> None:
+    """Judge the decision core: every kind of load and load time, laws that are wrong, all bounds.
+
+    Leaves suite.json and report.md in --out. Traces are looked for as by `full`.
+    """
+    import time
+
+    from rich.console import Console
+    from rich.markdown import Markdown
+    from rich.progress import Progress
+
+    from bench.campaign import play
+    from bench.fit.profiles import shared_folder
+    from bench.suite import chosen_kinds, trials
+    from bench.suite_report import judged, suite_json, suite_page
+    from bench.write import check, replace
+
+    begun_s = time.monotonic()
+    with _one_line():
+        found = trials(shared_folder() / "traces", law_error, memory_error, chosen_kinds(kinds))
+        check(out)
+        done = []
+        with Progress(console=Console(stderr=True)) as progress:
+            for trial in found:
+                tell, those = _teller(progress, trial.scenario.name), range(seed, seed + seeds)
+                who = (trial.policies, trial.variants, tuple(those))
+                done.append(judged(play(trial.scenario, *who, tell, jobs, trial.more)))
+        page = suite_page(done, time.monotonic() - begun_s)
+        replace(out / "report.md", page)
+        replace(out / "suite.json", suite_json(done))
+    Console().print(Markdown(page))
+    Console().print(f"suite.json and report.md are in {out}")
+
+
+@app.command()
+def constants(
+    scenarios: Annotated[
+        str, typer.Option(help="Scenarios from `list`, separated by commas.")
+    ] = "smooth,bursty,very_bursty",
+    seed: Annotated[int, typer.Option(min=1, help="The seed of the loads.")] = 1,
+    out: Out = Path("out/constants"),
+    jobs: Jobs = 0,
+) -> None:
+    """Halve and double each constant of our policy, and leave the table constants.md in --out."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from bench.campaign import play
+    from bench.constants import constants_page, varied
+    from bench.scenario import read_scenario
+    from bench.write import check, replace
+
+    with _one_line():
+        found = [read_scenario(name.strip()) for name in scenarios.split(",")]
+        check(out)
+        done = []
+        with Progress(console=Console(stderr=True)) as progress:
+            for scenario in found:
+                tell = _teller(progress, scenario.name)
+                done.append(play(scenario, ("ours",), (), (seed,), tell, jobs, varied()))
+        replace(out / "constants.md", constants_page(done))
+    Console().print(f"constants.md is in {out}")
+
+
 def main() -> None:
     """Run the command."""
     app()

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from bench.bounds import burst_of, kind_of, oracle_gpu_s
+from bench.compare import TARGET, Line
 from bench.full import Full, full_replica
+from bench.headline import gpus_charged
 from bench.load import load_of
 from bench.outcome import Row, with_regret
 from bench.peers import SCALERS, SHARES, TUNED, Variant, variants_of
@@ -26,7 +28,8 @@ from services.predictor.core.warm import warm as predictor_warm
 from services.scheduler.core.warm import warm as scheduler_warm
 
 AT_ONCE = 4  # settings that a worker tries on one load
-# Our share loop takes most of a run's time: a peer's counts under it are played on so many seeds.
+# Our share loop takes most of a run's time: a peer's counts under it, and trials of ours beside
+# ours, are played on so many seeds.
 SHARED_SEEDS = 1
 T = TypeVar("T")
 Tell = Callable[[str, int, int], None]  # what is done, how much of it, of how much
@@ -69,8 +72,11 @@ def play(
     seeds: Sequence[int],
     tell: Tell,
     jobs: int = 0,
+    more: Sequence[Variant] = (),
 ) -> Campaign:
     """Run every policy with every seed, and compare; of peers, only these variants.
+
+    `more` are run beside them, on the first seed alone.
 
     Raises:
         ContractError: the load cannot be read, before anything runs.
@@ -95,10 +101,13 @@ def play(
         tuned = peers if any(name.startswith(TUNED) for name in variants) else []
         chosen = _tuned(pool, plan, tuned, seeds[0], tell)
         static, notes = _statics(scenario, sizes) if "static" in policies else ([], [])
-        runs = [Variant(name) for name in ("clairvoyant", "ours") if name in policies]
-        runs += _of_peers(peers, variants, chosen)
+        runs = [Variant(name) for name in ("clairvoyant", "ours", "weights") if name in policies]
+        runs += [*more, *_of_peers(peers, variants, chosen)]
         runs += [*static, *(Variant(name) for name in ("oracle",) if name in policies)]
-        done = _results(pool, plan, runs, seeds, tell)
+        done = _results(pool, plan, runs, seeds, more, tell)
+        if "static" in policies and "ours" in policies:
+            same = [_at_our_charge(scenario, sizes, done, window.seconds, runs)]
+            done |= _results(pool, plan, list(filter(None, same)), seeds, (), tell)
     rows = with_regret([result.row for result in done.values()])
     series = {
         (variant.policy, variant.variant): result.series
@@ -152,6 +161,34 @@ def _statics(scenario: Scenario, sizes: dict[str, list[int]]) -> tuple[list[Vari
     return list(found.values()), notes
 
 
+def _at_our_charge(
+    scenario: Scenario,
+    sizes: dict[str, list[int]],
+    done: dict[tuple[Variant, int], Result],
+    window_s: float,
+    runs: Sequence[Variant],
+) -> Variant | None:
+    """Return the static fleet of as many GPUs as ours is charged for; None: it is there already.
+
+    Each model gets its part of the size for 99.5 %, one replica at least, so that there may be a
+    few GPUs more: then it is the fleet with the fewest.
+    """
+    ours = [result.row for (variant, _), result in done.items() if variant == Variant("ours")]
+    n = gpus_charged(Line("ours", "default", tuple(ours)), window_s / 3600)
+    wanted = {model: size[1 + TARGETS.index(TARGET)] for model, size in sizes.items()}
+    spec_of = {spec.name: spec for spec in scenario.models}
+    part = n / gpus_of(scenario, wanted)
+    replicas = {model: max(1, int(part * size)) for model, size in wanted.items()}
+    lacking = sorted(wanted, key=lambda model: replicas[model] / wanted[model])
+    for model in lacking:
+        while gpus_of(scenario, replicas) + spec_of[model].gpus <= n and (
+            replicas[model] < part * wanted[model]
+        ):
+            replicas[model] += 1
+    same = Variant("static", f"n={gpus_of(scenario, replicas)}", tuple(replicas.items()))
+    return None if any(run.variant == same.variant for run in runs) else same
+
+
 def _of_peers(
     peers: Sequence[str], wanted: Collection[str], chosen: dict[str, Any]
 ) -> list[Variant]:
@@ -189,17 +226,22 @@ def _results(
     plan: Plan,
     variants: Sequence[Variant],
     seeds: Sequence[int],
+    once: Sequence[Variant],
     tell: Tell,
 ) -> dict[tuple[Variant, int], Result]:
     futures = {
         pool.submit(run, plan, variant, seed): (variant, seed)
         for variant in variants
-        for seed in (seeds[:SHARED_SEEDS] if variant.variant.endswith(SHARES) else seeds)
+        for seed in (seeds[:SHARED_SEEDS] if _is_once(variant, once) else seeds)
     }
     done: dict[tuple[Variant, int], Result] = {}
     for future in _each(futures, lambda n: tell("runs", n, len(futures))):
         done[futures[future]] = future.result()
     return done
+
+
+def _is_once(variant: Variant, once: Sequence[Variant]) -> bool:
+    return variant in once or variant.variant.endswith(SHARES)
 
 
 def _each(futures: Collection[Future[T]], tell: Callable[[int], None]) -> Iterator[Future[T]]:

@@ -40,7 +40,7 @@ class Line(NamedTuple):
     @property
     def is_peer(self) -> bool:
         """Whether it is a policy of others: neither our core, nor the bound."""
-        return self.policy not in (OURS, "clairvoyant", "oracle")
+        return self.policy not in (OURS, "weights", "clairvoyant", "oracle")
 
     @property
     def is_shared(self) -> bool:
@@ -138,7 +138,7 @@ def ranked(found: Sequence[Line]) -> list[Line]:
 
 def ours_of(found: Sequence[Line]) -> Line | None:
     """Return the line of ours, if it was run."""
-    return next((line for line in found if line.policy == OURS), None)
+    return next((ln for ln in found if (ln.policy, ln.variant) == (OURS, "default")), None)
 
 
 def _at(row: Row, path: Sequence[str]) -> float | None:

@@ -77,7 +77,7 @@ def row_of(
 ) -> Row:
     """Return the figures of `results.json` that one run gives by itself.
 
-    `charge_ms` is the serving charge by model, `useful_ms` the GPU-time that the work done would
+    `charge_ms` is the serving charge by model, `useful_ms` the GPU-time that what was served would
     take at the best batch.
     """
     accounts = used.accounts
@@ -117,7 +117,10 @@ def row_of(
         "goodput_per_gpu_hour": round(goodput / serving_h, 6) if serving_h else None,
         "goodput_per_usd": round(goodput / cost, 6) if cost else None,
         "gpu_busy_share": round(float(busy_ms) / total_ms, 6),
-        "useful_work_share": round(useful_ms / total_ms, 6),
+        "useful_work_share": round(
+            (useful_ms + float(accounts["busy_training_ms"].sum())) / total_ms, 6
+        ),
+        "useful_serving_hours": round(useful_ms / HOUR_MS, 6),
         "training_steps": int(accounts["steps"].sum()),
         "oom_events": int(accounts["oom"].sum()),
     }
@@ -160,6 +163,7 @@ def oracle_row(
         "goodput_per_usd": round(HOUR_S / usd_per_hour, 6) if usd_per_hour and hours else None,
         "gpu_busy_share": None,
         "useful_work_share": None,
+        "useful_serving_hours": None,
         "training_steps": None,
         "moves": 0,
         "oom_events": 0,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from bench.errors import Errors
 from bench.policies.aibrix import Aibrix
 from bench.policies.autoscaler import Autoscaler, Scaler
 from bench.policies.clairvoyant import Clairvoyant
@@ -18,8 +19,10 @@ from bench.policies.policy import Policy, Setting
 from bench.policies.ray import Ray
 from bench.policies.shared import Shared
 from bench.policies.static import Static
+from bench.policies.weights import Weights
 from bench.policies.wva import Wva
 from libs.common.errors import SettingError
+from services.scheduler.core.policy import Policy as SchedulerPolicy
 
 MakePolicy = Callable[[Setting], Policy]
 
@@ -36,10 +39,12 @@ SCALERS: Mapping[str, type[Scaler]] = MappingProxyType(
         "phpa": Phpa,
     }
 )
-CORES: Mapping[str, MakePolicy] = MappingProxyType({"ours": Ours, "clairvoyant": Clairvoyant})
+CORES: Mapping[str, MakePolicy] = MappingProxyType(
+    {"ours": Ours, "weights": Weights, "clairvoyant": Clairvoyant}
+)
 # In the order of reports. `static` has a variant for each size, and the oracle is reckoned, not
 # run.
-NAMES = ("static", *SCALERS, "ours", "clairvoyant", "oracle")
+NAMES = ("static", *SCALERS, "ours", "weights", "clairvoyant", "oracle")
 DEFAULT, TUNED = "default", "tuned"
 SHARES = "+shares"  # of a variant: the same counts, under our router and share loop
 SHARED = (DEFAULT + SHARES, TUNED + SHARES)
@@ -51,7 +56,7 @@ class Variant(NamedTuple):
     policy: str
     variant: str = DEFAULT
     replicas: tuple[tuple[str, int], ...] = ()  # of `static`: by model
-    setting: Any = None  # of a peer that is tuned
+    setting: Any = None  # of a peer that is tuned; of ours, its policy or its `Errors`
 
 
 def chosen(names: str) -> tuple[str, ...]:
@@ -98,6 +103,10 @@ def make(variant: Variant, setting: Setting) -> Policy:
     """Return the policy of a variant, for one run."""
     if variant.policy == "static":
         return Static(setting, dict(variant.replicas))
+    if isinstance(variant.setting, Errors):
+        return Ours(setting, errors=variant.setting)
+    if isinstance(variant.setting, SchedulerPolicy):
+        return Ours(setting, variant.setting)
     if variant.policy in CORES:
         return CORES[variant.policy](setting)
     scaler, setting_of = SCALERS[variant.policy], variant.setting

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from bench.campaign import Campaign
 from bench.compare import TARGET, lines
 from bench.sentences import headline, sentences, standing
-from bench.table import Table, by_model, comparison, hours_of, tuned
+from bench.table import Table, by_model, comparison, headline_table, hours_of, tuned
 
 PICTURES = {
     "frontier": "Attainment against charge: means over the seeds. The black line is the least "
@@ -47,7 +47,7 @@ def results(campaigns: Sequence[Campaign]) -> str:
 def markdown(campaign: Campaign, prefix: str = "") -> str:
     """Return the report, with the pictures as files beside it, named `prefix` + their name."""
     parts = [f"# Benchmark: {campaign.scenario.name}", f"**{_headline(campaign)}**"]
-    parts += _sentences(campaign)
+    parts += [_markdown_table(headline_table(campaign)), *_sentences(campaign)]
     parts += [_markdown_table(comparison(campaign)), *_notes(campaign), *_standing(campaign)]
     for name, text in PICTURES.items():
         parts.append(f"![{name}]({prefix}{name}.svg)\n\n{text}")
@@ -64,6 +64,7 @@ def page(campaigns: Sequence[tuple[Campaign, dict[str, str]]]) -> str:
     for campaign, pictures in campaigns:
         body.append(f"<h1>Benchmark: {html.escape(campaign.scenario.name)}</h1>")
         body.append(f'<p class="headline">{_html(_headline(campaign))}</p>')
+        body.append(_html_table(headline_table(campaign)))
         body += [f"<p>{_html(text)}</p>" for text in _sentences(campaign)]
         body.append(_html_table(comparison(campaign)))
         body += [f"<p>{_html(text)}</p>" for text in (*_notes(campaign), *_standing(campaign))]

@@ -146,7 +146,6 @@ class _Run:
         ended, ratios = self._ended()
         window_s = (self._end_ms - self._begin_ms) / SECOND_MS
         useful = useful_ms(done, self._specs, fleet.device_types)
-        useful += float(used.accounts["busy_training_ms"].sum())
         row = {
             **head,
             **row_of(ended, used, self._specs, self._charge_ms, useful, window_s),

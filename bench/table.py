@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from bench.campaign import Campaign
 from bench.compare import TARGET, Estimate, Line, lines, ours_of, paired, ranked
+from bench.headline import ratios
 from bench.tuning import described
 
 COLUMNS = (
@@ -48,6 +49,18 @@ def comparison(campaign: Campaign) -> Table:
 def hours_of(campaign: Campaign) -> float:
     """Return the length of the judged part."""
     return campaign.facts.judged.seconds / 3600
+
+
+def headline_table(campaign: Campaign) -> Table:
+    """Return ours as ratios to static fleets, each with what it should reach."""
+    head = ("headline", "beside", "ours", "static", "ratio", "to reach", "reached")
+    rows = []
+    for line in ratios(lines(campaign.rows), hours_of(campaign)):
+        said = {None: "–", True: "yes", False: "no"}[line.held]
+        bound = f"{'≤' if line.is_most else '≥'} {line.bound:g}"
+        figures = (_figure(line.ours), _figure(line.static), _figure(line.times))
+        rows.append((line.name, [line.name, line.why, *figures, bound, said]))
+    return Table(head, rows, 2)
 
 
 def by_model(campaign: Campaign) -> Table:
@@ -97,6 +110,10 @@ def _cells(line: Line, ours: Line | None, hours: float) -> list[str]:
         _percent(line.mean("standby_memory_share"), 0),
         str(len(line.rows)),
     ]
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def _percent(share: float | None, digits: int) -> str:

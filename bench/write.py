@@ -37,11 +37,11 @@ def write(campaigns: Sequence[Campaign], out: Path) -> None:
     for campaign, pictures in drawn:
         prefix = "" if len(drawn) == 1 else f"{campaign.scenario.name}-"
         for name, svg in pictures.items():
-            _replace(out / f"{prefix}{name}.svg", svg)
+            replace(out / f"{prefix}{name}.svg", svg)
         texts.append(markdown(campaign, prefix))
-    _replace(out / "report.md", "\n".join(texts))
-    _replace(out / "report.html", page(drawn))
-    _replace(out / "results.json", results(campaigns))
+    replace(out / "report.md", "\n".join(texts))
+    replace(out / "report.html", page(drawn))
+    replace(out / "results.json", results(campaigns))
 
 
 def summary(campaign: Campaign) -> Table:
@@ -60,7 +60,8 @@ def summary(campaign: Campaign) -> Table:
     return table
 
 
-def _replace(path: Path, text: str) -> None:
+def replace(path: Path, text: str) -> None:
+    """Put a text into a file, whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from numba import njit
 
+from bench.errors import NONE, Errors, believed
 from bench.load import Floats
 from bench.policies.policy import Setting, Stopwatch
 from libs.common import plimsoll_pb2 as pb
@@ -61,11 +62,17 @@ OF_PAIR = (
 class Ours:
     """One leader, one predictor, and a bus that loses nothing."""
 
-    def __init__(self, setting: Setting, policy: SchedulerPolicy = SchedulerPolicy()) -> None:  # noqa: B008 - immutable
+    def __init__(
+        self,
+        setting: Setting,
+        policy: SchedulerPolicy = SchedulerPolicy(),  # noqa: B008 - immutable
+        errors: Errors = NONE,
+    ) -> None:
         self.decide_us: list[float] = []
+        self._errors = errors
         self._policy = policy
         self._predictor_policy = PredictorPolicy()
-        specs = {spec.name: spec for spec in setting.scenario.models}
+        specs = {spec.name: believed(spec, errors) for spec in setting.scenario.models}
         devices = {device.device: device for device in setting.scenario.fleet.devices()}
         self._registry = Registry(specs, devices)
         self._sources = Sources(specs, devices)
@@ -80,6 +87,8 @@ class Ours:
         """Announce the layout; the first sample says where the counters stand."""
         # Until the first tick's table has come, the router has none, and gives to whom it likes.
         self._layout = _layout(fleet)
+        for spec in fleet.specs:
+            fleet.set_belief(spec.name, 1 + self._errors.law)
         return self._sample(fleet)
 
     def wake(self, fleet: FleetModel) -> float:
@@ -93,6 +102,9 @@ class Ours:
     def forecasts(self) -> Mapping[str, pb.LoadForecast]:
         """Return what the predictor says now, by model."""
         said = partition.forecasts(self._partition, 0, self._predictor_policy)
+        if not self._errors.learns:
+            for forecast in said.forecasts:
+                forecast.law.clear()
         return {forecast.model: forecast for forecast in said.forecasts}
 
     def _next_ms(self) -> float:

@@ -7,7 +7,8 @@ request that the ones before it cannot take in time, without waiting for a tick,
 are left to training. Spreading evenly would keep every resident replica awake. `theta` below 1 pays
 for what a prediction cannot know, such as requests that join a batch later; the scheduler corrects
 it from the latencies measured. Beside it stands the plain law of most balancers: join the shortest
-queue. Neither sees the length of an answer before its last token.
+queue. Neither sees the length of an answer before its last token. A model's `belief` is what the
+law says of its times / what they are: 1, but where a trial lets the law be wrong.
 """
 
 from libs.fleet.jit import entry, kernel
@@ -144,7 +145,8 @@ def fits_beside(w: World, r: int, q: int) -> bool:
     model = models(w)[replica.model]
     n = replica.held + 1
     tokens = replica.held_tokens + request.prompt_tokens + request.generated
-    decodes_ms = replica.base_ms + replica.decode_ms * n + replica.kv_ms * tokens
+    true_ms = replica.base_ms + replica.decode_ms * n + replica.kv_ms * tokens
+    decodes_ms = model.belief * true_ms
     ended = model.ok + model.late
     answer = model.output_tokens / ended if ended > 0 else float(request.max_tokens)
     grown = tokens + 0.5 * n * answer
@@ -201,10 +203,10 @@ def choose(w: World, q: int) -> int:
                 best, best_ms = r, float(replica.held)
             continue
         if replica.kind == BATCH:
-            ends_in_ms = predicted_ms(w, r)
+            ends_in_ms = model.belief * predicted_ms(w, r)
             fits = True
         else:
-            ends_in_ms = predicted_ttft_ms(w, r, prefill_left(w, r, q))
+            ends_in_ms = model.belief * predicted_ttft_ms(w, r, prefill_left(w, r, q))
             fits = fits_beside(w, r, q)
         if fits and ends_in_ms <= budget_ms and keeps_pace(w, r):
             return r
@@ -213,9 +215,9 @@ def choose(w: World, q: int) -> int:
     if best >= 0 and model.rejects:
         if model.router == SHORTEST_QUEUE:
             if model.kind == BATCH:
-                best_ms = predicted_ms(w, best)
+                best_ms = model.belief * predicted_ms(w, best)
             else:
-                best_ms = predicted_ttft_ms(w, best, prefill_left(w, best, q))
+                best_ms = model.belief * predicted_ttft_ms(w, best, prefill_left(w, best, q))
         if waited_ms + best_ms > objective_ms:
             return REJECT
     return best

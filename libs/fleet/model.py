@@ -110,6 +110,7 @@ class FleetModel(Seen):
             self._add_model(m)
         self.specs[m] = spec
         model = self._memory["models"][m]
+        model["belief"] = model["belief"] or 1.0
         model["kind"] = t.LLM if spec.kind == "llm" else t.BATCH
         model["rejects"] = spec.on_late == "reject"
         model["known"] = 1
@@ -315,6 +316,10 @@ class FleetModel(Seen):
     def set_theta(self, model: str, theta: float) -> None:
         """Set the part of the objective that a prediction may fill."""
         self._memory["models"][self.model_index[model]]["theta"] = theta
+
+    def set_belief(self, model: str, belief: float) -> None:
+        """Let the router believe that a model's work takes so many times as long as it does."""
+        self._memory["models"][self.model_index[model]]["belief"] = belief
 
     def set_router(self, model: str, router: Literal["first_fit", "jsq"]) -> None:
         """Set the law by which a model's requests are given to replicas."""

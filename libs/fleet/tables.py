@@ -89,7 +89,7 @@ REPLICA = _record(
 
 MODEL = _record(
     kind="i4", router="i4", rejects="i4", known="i4", block_tokens="i4", kv_tokens="i8",
-    theta="f8", objective_ms="f8", ttft_ms="f8", tpot_ms="f8", fastest_ms="f8",
+    theta="f8", belief="f8", objective_ms="f8", ttft_ms="f8", tpot_ms="f8", fastest_ms="f8",
     # The router's queue.
     head="i4", tail="i4", looked_for="i4", n_order="i4", hopeless_ms="f8",
     # Counters and gauges.

@@ -33,6 +33,10 @@ class SchedulerSection(Section):
         DEFAULT.standby_memory_share,
         description="of a GPU's memory, the most that replicas beyond need may fill",
     )
+    weight_rule: bool = Field(
+        DEFAULT.weight_rule,
+        description="split GPUs by weights of latency and utilisation, a rule to compare with",
+    )
     miss_cost: Annotated[float, Field(ge=1, le=1e6)] = Field(
         DEFAULT.cost_miss,
         description="cost of a GPU's worth of missed requests, an idle GPU's is 1",
@@ -49,6 +53,7 @@ class SchedulerSection(Section):
             theta_initial=self.theta,
             standby_grant=self.standby_grant,
             standby_memory_share=self.standby_memory_share,
+            weight_rule=self.weight_rule,
             cost_miss=self.miss_cost,
             shrink_hold_ms=round(self.shrink_hold_s * 1000),
         )

@@ -15,7 +15,8 @@ FIELDS = {
     *("requests", "slo_attainment", "models"),
     *("latency_ms", "ttft_ms", "tpot_ms", "gpu_hours_serving", "gpu_hours_training"),
     *("gpu_hours_total", "standby_memory_share", "cost_usd", "goodput_per_gpu_hour"),
-    *("goodput_per_usd", "gpu_busy_share", "useful_work_share", "training_steps", "moves"),
+    *("goodput_per_usd", "gpu_busy_share", "useful_work_share", "useful_serving_hours"),
+    *("training_steps", "moves"),
     *("oom_events", "kv_preemptions", "regret_vs_oracle", "regret_vs_clairvoyant", "decide_us"),
 }
 

@@ -111,7 +111,8 @@ def test_a_row_is_of_the_worst_model_and_sums_over_gpus() -> None:
     assert row["goodput_per_gpu_hour"] == pytest.approx(13 / 0.75, abs=1e-6)
     assert row["goodput_per_usd"] == 6.5
     assert row["gpu_busy_share"] == 0.5
-    assert row["useful_work_share"] == 0.25
+    assert row["useful_work_share"] == 0.5  # 0.5 h of serving, and training as it ran
+    assert row["useful_serving_hours"] == 0.5
     assert row["standby_memory_share"] == 0.25
     assert row["training_steps"] == 30
 

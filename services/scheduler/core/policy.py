@@ -23,6 +23,9 @@ class Policy(NamedTuple):
     # that would make a request late, and the router reckons with the rest of one; so by default
     # nothing: keeping it all costs a third more GPU time and wins no attainment.
     serving_reserve: float = 0.0
+    # Shares by weights of latency and utilisation instead (`weights.py`): a rule that is in use
+    # elsewhere, to be measured beside ours.
+    weight_rule: bool = False
     share_step: float = 0.1  # serving shares move in such steps, so that noise moves nothing
     queue_drain_ms: int = 1000  # a queue counts as the rate that empties it in this time
     demand_half_life_ms: int = 15_000  # how fast past demand is forgotten

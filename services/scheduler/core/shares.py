@@ -17,6 +17,7 @@ from services.scheduler.core.first_fit import Members
 from services.scheduler.core.jit import kernel
 from services.scheduler.core.policy import Policy
 from services.scheduler.core.replicas import Replicas
+from services.scheduler.core.weights import serving_weight
 
 
 class Shares(NamedTuple):
@@ -66,7 +67,8 @@ def shares_of(
             # One that may not be used any more still ends what it holds, in memory that there is.
             batch[r] = min(batch[r], capacity.memory_limit[r])
             concurrency[r] = 0
-    share = _serving_shares(replicas, usual.used, demand, granted, len(left), policy)
+    ratio = seen.slo_ratio_p98
+    share = _serving_shares(replicas, usual.used, ratio, demand, granted, len(left), policy)
     return Shares(batch, wait, share, concurrency, filled.needed, filled.lacking_rps)
 
 
@@ -150,13 +152,19 @@ def _wait_ms(
 
 @kernel
 def _serving_shares(
-    replicas: Replicas, used: Floats, demand: Demand, granted: Bools, devices: int, policy: Policy
+    replicas: Replicas,
+    used: Floats,
+    slo_ratio: Floats,
+    demand: Demand,
+    granted: Bools,
+    devices: int,
+    policy: Policy,
 ) -> Floats:
     """Return the parts of their GPUs, at most 1 over any, that are kept from training.
 
     Requests that are here always go first, so what is kept is for those to come: `serving_reserve`
-    of what the load takes, where the utilisation target is all. A share falls only by two steps or
-    more.
+    of what the load takes, where the utilisation target is all. Or, where so wished, by the rule of
+    weights. A share falls only by two steps or more.
     """
     step = policy.share_step
     left = np.ones(devices)
@@ -166,7 +174,11 @@ def _serving_shares(
             continue
         share = shares[r]
         if demand.known[replicas.model[r]]:
-            busy = policy.serving_reserve * used[r] / policy.util_target
+            m, busy = replicas.model[r], used[r] / policy.util_target
+            if policy.weight_rule:
+                busy = serving_weight(slo_ratio[m], busy)
+            else:
+                busy *= policy.serving_reserve
             need = _tidy(np.ceil(busy / step - 1e-9) * step)
             keep = used[r] > 0 and share >= need and share - need < 2 * step - 1e-9
             share = share if keep else min(need, 1.0)
