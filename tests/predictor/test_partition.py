@@ -30,7 +30,7 @@ def only(state: Partition) -> pb.LoadForecast:
 
 
 def judgement(state: Partition) -> tuple[float, float]:
-    account = partition.accounts(state, POLICY)["chat"]
+    account = partition.accounts(state, POLICY, {"chat"})["chat"]
     return account.error_rps, account.actual_rps
 
 
@@ -107,11 +107,11 @@ def test_a_copy_of_a_state_goes_its_own_way(router: Callable, declared: Registry
     source = router("chat")
     state = feed(source, EMPTY, 237, 5, declared)
     twin = partition.copied(state)
-    before, judged = only(state), partition.accounts(state, POLICY)
+    before, judged = only(state), partition.accounts(state, POLICY, {"chat"})
     source.add(series.ARRIVALS, "chat", 50)
     sight = source.sight(after_ms=3000)
     state, _ = fold(state, sight, declared)
-    assert (only(twin), partition.accounts(twin, POLICY)) == (before, judged), "untouched"
+    assert (only(twin), partition.accounts(twin, POLICY, {"chat"})) == (before, judged), "untouched"
     twin, _ = fold(twin, sight, declared)
     assert only(twin) == only(state) != before
 
