@@ -103,6 +103,13 @@ def test_replaying_a_log_from_any_point_ends_in_the_same_forecast(router: Callab
     assert partition.forecasts(twice, 0, POLICY) == partition.forecasts(once, 0, POLICY)
 
 
+def test_accounts_are_made_of_the_models_asked_for_alone(router: Callable) -> None:
+    source = router("chat", "draw")
+    state, _ = fold(EMPTY, source.sight())
+    assert partition.accounts(state, POLICY, {"draw", "never seen"}).keys() == {"draw"}
+    assert not partition.accounts(state, POLICY, ())
+
+
 def test_a_copy_of_a_state_goes_its_own_way(router: Callable, declared: Registry) -> None:
     source = router("chat")
     state = feed(source, EMPTY, 237, 5, declared)
