@@ -21,7 +21,10 @@ PLANES_MAX = 8  # of 64 bits
 INTEGER_MAX = 2.0**53  # beyond it a float64 no longer holds every integer
 WRONG_LENGTH, INFINITE = -1, -2  # from `read_block`
 
-njit = numba.njit(cache=True, nogil=True)
+CHUNK = 1024  # series read at a time: their zigzags stay in the fastest cache
+
+# Divisions follow IEEE: a test for zero in a loop would keep it from taking many values at once.
+njit = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 def block_bytes_max(count: int) -> int:
@@ -138,10 +141,13 @@ def read_block(block: Bytes, unit: Floats, parts: Floats, integers: Ints, values
             present += (block[1 + (i >> 3)] >> (i & 7)) & 1
     if len(block) != start + planes * present:
         return WRONG_LENGTH
+    if not sparse:
+        finite = _read_dense(block[1:], planes, unit, parts, integers, values)
+        return present if finite else INFINITE
     at = 0
     infinite = False
     for i in range(count):
-        if sparse and not (block[1 + (i >> 3)] >> (i & 7)) & 1:
+        if not (block[1 + (i >> 3)] >> (i & 7)) & 1:
             values[i] = np.nan
             continue
         zigzag = np.uint64(0)
@@ -155,3 +161,39 @@ def read_block(block: Bytes, unit: Floats, parts: Floats, integers: Ints, values
             values[i] = integers[i] * unit[i] / parts[i]
         infinite |= np.isinf(values[i])
     return INFINITE if infinite else present
+
+
+@njit
+def _read_dense(
+    block: Bytes, planes: int, unit: Floats, parts: Floats, integers: Ints, values: Floats
+) -> bool:
+    """Read planes of which none is missing, a loop a step; return whether all values are finite.
+
+    Each loop does one thing to all series of a chunk, which the processor does to eight at a time.
+    """
+    count = len(integers)
+    zigzags = np.empty(CHUNK, np.uint64)
+    infinite = False
+    for first in range(0, count, CHUNK):
+        size = min(CHUNK, count - first)
+        zigzags[:size] = 0
+        for plane in range(planes):
+            of_plane = block[plane * count + first : plane * count + first + size]
+            shift = np.uint64(8 * plane)
+            for i in range(size):
+                zigzags[i] |= np.uint64(of_plane[i]) << shift
+        whole, value = integers[first : first + size], values[first : first + size]
+        units, divisors = unit[first : first + size], parts[first : first + size]
+        raw = False
+        for i in range(size):
+            zigzag = zigzags[i]
+            whole[i] += np.int64(zigzag >> np.uint64(1)) ^ -np.int64(zigzag & np.uint64(1))
+            value[i] = whole[i] * units[i] / divisors[i]
+            raw |= units[i] == 0.0
+        if raw:
+            for i in range(size):
+                if units[i] == 0.0:
+                    value[i] = whole[i : i + 1].view(np.float64)[0]
+        for i in range(size):
+            infinite |= abs(value[i]) == np.inf
+    return not infinite

@@ -236,10 +236,11 @@ class Predictor:
             if part.heard_ms + partitions.FORGET_MS < now_ms:
                 continue
             sources.update((name, source.at_ms) for name, source in part.state.sources.items())
-            for model, account in partitions.accounts(part.state, self._policy).items():
-                # An app may name models without end; a label must not.
-                if model in self._declared.registry.models:
-                    telemetry.show_model(model, account)
+            # An app may name models without end; a label must not.
+            declared = self._declared.registry.models
+            accounts = partitions.accounts(part.state, self._policy, declared)
+            for model, account in accounts.items():
+                telemetry.show_model(model, account)
         shown = dict(islice(sources.items(), SOURCES_SHOWN_MAX))
         for name in self._shown_sources - shown.keys():
             telemetry.SAMPLE_TIMESTAMP.remove(name)

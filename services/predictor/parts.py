@@ -26,7 +26,8 @@ from services.predictor.snapshots import Refused, Snapshot
 log = structlog.get_logger()
 
 GROUP = "predictor"
-SHARE = 0.1  # of the time, at most, goes into snapshots: large states are kept less often
+# Of the time, at most, into the snapshots of all partitions: large states are kept less often.
+SHARE = 0.1
 RELEASE_S = 3.0  # that a rebalance waits for the last snapshots
 RETRY_MS = 500
 
@@ -143,7 +144,7 @@ class Parts:
                         began_s = time.monotonic()
                         await self._save(part)
                         took_ms = 1000 * (time.monotonic() - began_s)
-                        pause_ms = max(self._every_ms, took_ms * (1 / SHARE - 1))
+                        pause_ms = max(self._every_ms, took_ms * (len(self._parts) / SHARE - 1))
                         await self._clock.sleep_until_ms(self._clock.now_ms() + pause_ms)
             except ConnectionError as error:
                 log.warning("a partition is not held", partition=part.partition, reason=str(error))

@@ -81,6 +81,21 @@ def test_a_value_on_a_decimal_grid_comes_back_as_the_same_float64() -> None:
     np.testing.assert_array_equal(Chains().read(tick, made), row)
 
 
+def test_a_tick_of_thousands_of_series_of_all_resolutions_comes_back() -> None:
+    resolutions = np.resize(RESOLUTIONS, 2500)
+    made = layout_of("s", [pb.Series(metric="m", resolution=one) for one in resolutions.tolist()])
+    rng = np.random.default_rng(5)
+    walk = 10.0 ** rng.uniform(0, 9, 2500) + np.cumsum(rng.normal(0, 300, (12, 2500)), axis=0)
+    chains = Chains()
+    for tick, row in zip(run(Coder(made), walk), walk, strict=True):
+        got = chains.read(tick, made)
+        assert not isinstance(got, Wait)
+        assert (got[resolutions == 0] == row[resolutions == 0]).all()
+        # A double holds 15 digits: beside half a step, it may be off by the last of them.
+        allowed = resolutions / 2 + 1e-15 * abs(row)
+        assert (abs(got - row) <= allowed)[resolutions > 0].all()
+
+
 def test_counters_up_to_two_to_the_53_come_back_exactly() -> None:
     made = layout()
     rows = np.array([[2.0**53] * MANY, [-(2.0**53)] * MANY, [16_777_217.0] * MANY])

@@ -82,7 +82,7 @@ def test_a_forecast_says_which_lifts_it_counts_in(router: Callable, declared: Re
     (lift,) = forecast.lifts
     assert (lift.kind, lift.at_ms, lift.until_ms) == ("cron", LIFT.at_ms, LIFT.until_ms)
     assert lift.announced
-    account = partition.accounts(state, POLICY)["chat"]
+    account = partition.accounts(state, POLICY, {"chat"})["chat"]
     assert (account.announced, account.foreseen) == (1, 0)
     assert account.lift_rps == pytest.approx((FACTOR - 1) * CALM_RPS * 10 / 15, rel=0.2)
 
@@ -134,9 +134,11 @@ def test_a_rise_that_was_foreseen_is_no_error_and_widens_no_margin(
     *_, (_, blind, surprised) = played(router, declared, announced(), until_s)
 
     def wape(state: Partition) -> float:
-        account = partition.accounts(state, POLICY)["chat"]
+        account = partition.accounts(state, POLICY, {"chat"})["chat"]
         return account.error_rps / account.actual_rps
 
     assert wape(state) < 0.15 < wape(surprised)
-    assert partition.accounts(state, POLICY)["chat"].judged > STEP_S - 40, "the calm before is"
+    assert partition.accounts(state, POLICY, {"chat"})["chat"].judged > STEP_S - 40, (
+        "the calm before is"
+    )
     assert told.quantile_rps[-1] < 0.9 * blind.quantile_rps[-1]

@@ -30,7 +30,7 @@ def only(state: Partition) -> pb.LoadForecast:
 
 
 def judgement(state: Partition) -> tuple[float, float]:
-    account = partition.accounts(state, POLICY)["chat"]
+    account = partition.accounts(state, POLICY, {"chat"})["chat"]
     return account.error_rps, account.actual_rps
 
 
@@ -103,15 +103,22 @@ def test_replaying_a_log_from_any_point_ends_in_the_same_forecast(router: Callab
     assert partition.forecasts(twice, 0, POLICY) == partition.forecasts(once, 0, POLICY)
 
 
+def test_accounts_are_made_of_the_models_asked_for_alone(router: Callable) -> None:
+    source = router("chat", "draw")
+    state, _ = fold(EMPTY, source.sight())
+    assert partition.accounts(state, POLICY, {"draw", "never seen"}).keys() == {"draw"}
+    assert not partition.accounts(state, POLICY, ())
+
+
 def test_a_copy_of_a_state_goes_its_own_way(router: Callable, declared: Registry) -> None:
     source = router("chat")
     state = feed(source, EMPTY, 237, 5, declared)
     twin = partition.copied(state)
-    before, judged = only(state), partition.accounts(state, POLICY)
+    before, judged = only(state), partition.accounts(state, POLICY, {"chat"})
     source.add(series.ARRIVALS, "chat", 50)
     sight = source.sight(after_ms=3000)
     state, _ = fold(state, sight, declared)
-    assert (only(twin), partition.accounts(twin, POLICY)) == (before, judged), "untouched"
+    assert (only(twin), partition.accounts(twin, POLICY, {"chat"})) == (before, judged), "untouched"
     twin, _ = fold(twin, sight, declared)
     assert only(twin) == only(state) != before
 

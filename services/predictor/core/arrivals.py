@@ -123,8 +123,11 @@ def mean_rps(seen: Outlook, horizon: int, horizon_s: float) -> float:
     A burst fades: its part is the mean of exp(-t / EXCESS_FADES_S).
     """
     point = seen.points[horizon]
+    level_rps = seen.level_rps if math.isnan(point) else point
+    if seen.excess_rps == 0:
+        return level_rps  # most of the time, and without the exponential
     fading = EXCESS_FADES_S * (1 - math.exp(-horizon_s / EXCESS_FADES_S)) / horizon_s
-    return (seen.level_rps if math.isnan(point) else point) + seen.excess_rps * fading
+    return level_rps + seen.excess_rps * fading
 
 
 @kernel

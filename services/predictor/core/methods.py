@@ -7,6 +7,7 @@ which learn from what came. How far above the mixture a quantile lies is the bus
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -68,6 +69,16 @@ METHODS = record(
 )
 
 
+class Bank(NamedTuple):
+    """A record as `foresee` takes it, a bank of one row: made once a second, as that takes time."""
+
+    state: arrays.Floats
+    marks: arrays.Ints
+    short: arrays.Floats
+    season: arrays.Floats
+    told: arrays.Floats  # scratch: what each expert foretells, and the mixture
+
+
 def nothing_learned(models: int) -> Table:
     """Return the state of models never seen."""
     state = np.zeros(models, METHODS)
@@ -104,8 +115,9 @@ def close_second(state: Row, after: Row, second: int, lead_s: float) -> None:
     look_for_season(marks, state.window.reshape((1, -1)), short, 0, second, state.turn, count)
     if marks[0, SEEN] == 0:
         return
-    _break(state, after, second)
-    _foretell(state, second, lead_s)
+    bank = Bank(of, marks, short, season, np.empty(EXPERTS + 1, np.float32))
+    _break(state, bank, after, second)
+    _foretell(state, bank, second, lead_s)
 
 
 def shares(state: Row) -> list[float]:
@@ -148,7 +160,7 @@ def _judge(state: Row, after: Row, target: int, made: int, seconds: int) -> None
 
 
 @kernel
-def _break(state: Row, after: Row, second: int) -> None:
+def _break(state: Row, bank: Bank, after: Row, second: int) -> None:
     """Set what is slow onto the mean of the last 10 s, where chance could hardly have made it.
 
     A burst is to be in the level within seconds; the methods' own test of a change of level, which
@@ -157,8 +169,8 @@ def _break(state: Row, after: Row, second: int) -> None:
     recent = mean_of_last(after, BREAK_S)
     if math.isnan(recent):
         return
-    told = np.empty(EXPERTS, np.float32)
-    _each(state, second - BREAK_S, BREAK_S, MEAN, told)
+    told = bank.told
+    _each(bank, second - BREAK_S, BREAK_S, MEAN)
     told[HOLT_EXPERT] = state.state[HOLT] - state.state[HOLT + 1] * (BREAK_S - 1) / 2
     expected = max(mix(state.weights[TEN - SECOND], told), 0.0)
     # One arrival more keeps the variance above zero where none has come.
@@ -176,16 +188,16 @@ def _break(state: Row, after: Row, second: int) -> None:
 
 
 @kernel
-def _foretell(state: Row, second: int, lead_s: float) -> None:
+def _foretell(state: Row, bank: Bank, second: int, lead_s: float) -> None:
     """Write the mixture at each kept horizon, and keep some to be judged."""
-    told = np.empty(EXPERTS + 1, np.float32)
+    told = bank.told
     for target in range(TARGETS):
         state.points[SECOND + target] = math.nan
         known_s = horizon_s(SECOND + target, lead_s)
         if math.isnan(known_s):
             continue
         seconds = int(known_s)
-        _each(state, second, seconds, MEAN, told)
+        _each(bank, second, seconds, MEAN)
         told[POINT] = mix(state.weights[target], told)
         state.points[SECOND + target] = max(told[POINT], 0.0)
         turns = _turns(seconds)
@@ -194,15 +206,14 @@ def _foretell(state: Row, second: int, lead_s: float) -> None:
     state.points[TICK] = state.points[SECOND]
     state.points[PEAK] = state.points[LEAD]
     if not math.isnan(lead_s) and state.marks[PERIOD] > 0:
-        _each(state, second, int(lead_s), arrays.PEAK, told)
+        _each(bank, second, int(lead_s), arrays.PEAK)
         state.points[PEAK] = max(mix(state.weights[LEAD - SECOND], told), 0.0)
 
 
 @kernel
-def _each(state: Row, second: int, seconds: int, kind: int, told: arrays.Floats) -> None:
-    of, short = state.state.reshape((1, -1)), state.short.reshape((1, -1))
-    season, period = state.season.reshape((-1, 1)), state.marks[PERIOD]
-    foretell(of, short, season, CALENDAR, 0, period, second, seconds, kind, told)
+def _each(bank: Bank, second: int, seconds: int, kind: int) -> None:
+    of, short, season, period = bank.state, bank.short, bank.season, bank.marks[0, PERIOD]
+    foretell(of, short, season, CALENDAR, 0, period, second, seconds, kind, bank.told)
 
 
 @kernel

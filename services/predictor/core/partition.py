@@ -4,6 +4,7 @@
 be sent, since each supersedes the one before.
 """
 
+from collections.abc import Collection
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -185,11 +186,14 @@ def _busier(at: Ints, nodes: int, told: list[Floats]) -> Floats:
     return most
 
 
-def accounts(state: Partition, policy: Policy) -> dict[str, Account]:
-    """Return, by model, how its forecasts fare. Sums run from the start of this state."""
+def accounts(state: Partition, policy: Policy, models: Collection[str]) -> dict[str, Account]:
+    """Return how the forecasts of `models` fare, by model, of those that the partition knows.
+
+    Sums run from the start of this state.
+    """
     accounts: dict[str, Account] = {}
     for source in state.sources.values():
-        if not source.columns.models:
+        if not any(name in models for name in source.columns.models):
             continue
         said, _ = sources.foresee(source, policy)
         unlifted = said.copy()
@@ -204,6 +208,8 @@ def accounts(state: Partition, policy: Policy) -> dict[str, Account]:
             source.record,
         )
         for name, before, now, model, arrivals, learned, record in zip(*tables, strict=True):
+            if name not in models or name in accounts:
+                continue
             plan = source.plans.get(name, NOTHING_KNOWN)
             longest = fold.NOW + len(telling.published_ms(float(model["lead_s"]))) - 1
             announced = sum(lift.announced for lift in plan.lifts)
@@ -223,7 +229,7 @@ def accounts(state: Partition, policy: Policy) -> dict[str, Account]:
                 np.median(plan.gains, axis=1).tolist(),
                 methods.shares(learned),
             )
-            accounts.setdefault(name, account)
+            accounts[name] = account
     return accounts
 
 

@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from services.predictor.core import quality
-from services.predictor.core.arrivals import WINDOW_S, Outlook, mean_rps
+from services.predictor.core.arrivals import WINDOW_S, Outlook, mean_of_last, mean_rps
 from services.predictor.core.columns import Floats
 from services.predictor.core.horizons import (
     FIVE,
@@ -183,21 +183,20 @@ def actual_rps(after: Row, early: float, horizon: int, seconds: int) -> float:
 
     NaN where a second of it is not known.
     """
-    total = largest = ten = 0.0
+    whole = mean_of_last(after, seconds)
+    if horizon == TICK:
+        return math.nan if math.isnan(whole) else early / FIXED_S[TICK]
+    if horizon != PEAK or math.isnan(whole):
+        return whole
+    # The rate over the 10 s from each second on: the largest of those within the lead time.
+    largest = ten = 0.0
     for back in range(seconds):
-        count = after.counts[after.newest - back]
-        total += count
-        # The rate over the 10 s from each second on: the largest of those within the lead time.
-        ten += count
+        ten += after.counts[after.newest - back]
         if back >= PEAK_S:
             ten -= after.counts[after.newest - back + PEAK_S]
         if back >= PEAK_S - 1:
             largest = max(largest, ten / PEAK_S)
-    if math.isnan(total):
-        return math.nan
-    if horizon == TICK:
-        return early / FIXED_S[TICK]
-    return largest if horizon == PEAK else total / seconds
+    return largest
 
 
 @entry
