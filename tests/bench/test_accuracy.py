@@ -144,7 +144,7 @@ def test_the_figures_of_a_series_do_not_depend_on_its_unit(tmp_path: Path) -> No
         case = case_of(series)
         assert not isinstance(case, str)
         rows, _ = judge_online(case, "ours")
-        figures.append([row[3:6] for row in rows])
+        figures.append(np.array([row[3:6] for row in rows]))
     assert figures[1] == pytest.approx(figures[0], rel=1e-3)
     assert figures[2] == pytest.approx(figures[0], rel=1e-3)
 
