@@ -1,6 +1,7 @@
 """`python -m bench.accuracy SERIES... --out DIR`: how good the forecasts are, beside others."""
 
 import os
+import shutil
 import sys
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -16,15 +17,16 @@ from bench.accuracy.judge import (
     Row,
     case_of,
     common,
-    judge_batch,
     judge_online,
     quiet,
 )
+from bench.accuracy.kept import judge_batch
 from bench.accuracy.online import Made
 from bench.accuracy.series import read_all
 from bench.write import check
 from libs.common.errors import ContractError, SettingError
 
+REFITS = ".refits"  # in the folder of results, until they are written
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
@@ -43,6 +45,7 @@ def accuracy(
     try:
         found, notes = read_all(series)
         check(out)
+        (out / REFITS).mkdir(exist_ok=True)
         cases = []
         for one in found:
             case = case_of(one)
@@ -52,13 +55,17 @@ def accuracy(
                 cases.append(case)
         if not cases:
             raise ContractError("; ".join(notes))
-        rows, made = _judge(cases, notes, jobs or len(os.sched_getaffinity(0)))
+        rows, made = _judge(cases, notes, jobs or len(os.sched_getaffinity(0)), out / REFITS)
+        shutil.rmtree(out / REFITS)
         _write(cases, rows, made, notes, out)
     except (SettingError, ContractError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         raise typer.Exit(EXIT_FAILED) from error
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+        print(
+            "interrupted; run it again and it goes on with the refits that are left",
+            file=sys.stderr,
+        )
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -67,10 +74,19 @@ def main() -> None:
     app()
 
 
-def _judge(cases: list[Case], notes: list[str], jobs: int) -> tuple[list[Row], dict[str, Made]]:
+def _judge(
+    cases: list[Case], notes: list[str], jobs: int, refits: Path
+) -> tuple[list[Row], dict[str, Made]]:
     """Run every method on every case, and show how far that is."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     rows: list[Row] = []
     ours: dict[str, Made] = {}
@@ -79,6 +95,7 @@ def _judge(cases: list[Case], notes: list[str], jobs: int) -> tuple[list[Row], d
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), quiet)
     workers = pool._processes  # the pool forgets them when it is shut down
@@ -88,16 +105,20 @@ def _judge(cases: list[Case], notes: list[str], jobs: int) -> tuple[list[Row], d
             online = progress.add_task("online methods", total=len(ONLINE) * len(cases))
             for case in cases:
                 for method in ONLINE:
-                    found, made = judge_online(case, method)
-                    rows += found
-                    if method == "ours":
-                        ours[case.series.name] = made
+                    try:
+                        found, made = judge_online(case, method)
+                    except Exception as error:  # one series ends no run; the pair is dropped
+                        notes.append(_failed(case, method, error))
+                    else:
+                        rows += found
+                        if method == "ours":
+                            ours[case.series.name] = made
                     progress.advance(online)
             batch = progress.add_task("models refitted", total=len(BATCH) * len(cases))
             # The longest first, so that no core waits at the end.
             ordered = sorted(cases, key=lambda case: -len(case.series.values))
             tasks = {
-                pool.submit(judge_batch, case, method): (case, method)
+                pool.submit(judge_batch, case, method, refits): (case, method)
                 for case in ordered
                 for method in BATCH
             }
@@ -108,7 +129,7 @@ def _judge(cases: list[Case], notes: list[str], jobs: int) -> tuple[list[Row], d
                 except BrokenExecutor as error:
                     raise SettingError(f"a worker died, of memory perhaps: {error}") from error
                 except Exception as error:  # whatever a foreign model raises, it did not finish
-                    notes.append(f"{case.series.name}: {method} failed: {str(error)[:120]}")
+                    notes.append(_failed(case, method, error))
                 progress.advance(batch)
     except BaseException:
         for process in list(workers.values()):
@@ -117,6 +138,12 @@ def _judge(cases: list[Case], notes: list[str], jobs: int) -> tuple[list[Row], d
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return rows, ours
+
+
+def _failed(case: Case, method: str, error: Exception) -> str:
+    """Say in a line that a method did not finish a series, and why."""
+    said = " ".join(str(error).split())[:120]
+    return f"{case.series.name}: {method} failed: {said or type(error).__name__}"
 
 
 def _write(
@@ -132,7 +159,7 @@ def _write(
     if not kept:
         raise ContractError("no series was finished by all methods: " + "; ".join(notes))
     notes += [f"dropped: {line}" for line in dropped]
-    for case in cases:
+    for case in (case for case in cases if case.series.name in made):
         draw(case, made[case.series.name], out / f"{case.series.name}.svg")
     for name, text in (("report.md", markdown(kept, notes)), ("accuracy.json", as_json(kept))):
         part = out / f".{name}.part"

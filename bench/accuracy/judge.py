@@ -97,10 +97,12 @@ def judge_batch(case: Case, method: str) -> list[Row]:
     """Return a refitted model's rows; raises what the model raises where it cannot finish."""
     history = filled(case.series.values)
     day = round(86_400 / case.series.step_s)
-    foresee = yardsticks.models(case.season, day, case.past)[method]
-    foresee(history[: case.past], max(HORIZONS))  # compiled before the clock runs
+    foresee = yardsticks.models(case.season, day)[method]
+    window = yardsticks.fit_window(case.season)
+    seen = [history[max(0, origin - window) : origin] for origin in case.origins]
+    foresee(seen[0], max(HORIZONS))  # compiled before the clock runs
     began = time.perf_counter()
-    made = [foresee(history[:origin], max(HORIZONS)) for origin in case.origins]
+    made = [foresee(past, max(HORIZONS)) for past in seen]
     us = (time.perf_counter() - began) / len(made) / len(HORIZONS) * 1e6
     rows = []
     for horizon in HORIZONS:
@@ -128,6 +130,8 @@ def _row(
     """Return a line; what is missing in the series is judged by nobody."""
     actual, point, p95 = judged
     known = ~np.isnan(actual)
+    if not known.any():
+        raise ArithmeticError("all origins lie in gaps")
     above = (actual - p95)[known]
     return Row(
         case.series.name,
@@ -143,6 +147,8 @@ def _row(
 def coverage(actual: Floats, p95: Floats) -> float:
     """Return the value nearest 0.95 in [share below p95, share at or below it]."""
     known = ~np.isnan(actual) & ~np.isnan(p95)
+    if not known.any():
+        return float("nan")
     below = float((actual[known] < p95[known]).mean())
     at_or_below = float((actual[known] <= p95[known]).mean())
     return min(max(P, below), at_or_below)
@@ -156,7 +162,7 @@ def common(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
         by_pair.setdefault((row.series, row.horizon_s), []).append(row)
     kept, dropped = [], []
     for (series, horizon_s), found in by_pair.items():
-        whole = [row for row in found if np.isfinite(row.mase) and np.isfinite(row.pinball_p95)]
+        whole = [row for row in found if np.isfinite(row[3:]).all()]
         missing = set(METHODS) - {row.method for row in whole}
         if missing:
             dropped.append(

@@ -25,6 +25,7 @@ from services.predictor.core.foresee.bank import (
 )
 
 RECORD = 300
+FAR_ABOVE = 10_000  # mean steps
 P50, P95 = 0, 3  # of QUANTILES
 DAYS_S = (86_400.0, 604_800.0)
 # Below this a day has more steps than a table is worth.
@@ -54,6 +55,9 @@ def bank_for(series: Series, horizons: Sequence[int]) -> Bank:
 
 def ours(series: Series, horizons: Sequence[int]) -> Made:
     """Foresee as the predictor does. The point is the median, which is best in absolute error."""
+    values, base = _based(series.values)
+    if base:
+        series = series._replace(values=values, lower=-np.inf, upper=series.upper - base)
     bank = bank_for(series, horizons)
     points = len(series.values)
     out = [
@@ -70,9 +74,20 @@ def ours(series: Series, horizons: Sequence[int]) -> Made:
         update(bank, rows[place], place + 1)
         forecast(bank, place + 1, out=out[place])
     spent_s = time.perf_counter() - began
-    quantiles = np.array([made.quantiles[0] for made in out], np.float64)
+    quantiles = np.array([made.quantiles[0] for made in out], np.float64) + base
     us = spent_s / (points - 1) / len(horizons) * 1e6
     return Made(quantiles[:, :, P50], quantiles[:, :, P95], us, quantiles)
+
+
+def _based(values: Floats) -> tuple[Floats, float]:
+    """Return the values above the first one, and that; where all is well, as they are, and 0.
+
+    A bank holds float32. Where the first 100 stand far above their own steps, those would drown.
+    """
+    begin = values[~np.isnan(values)][:100]
+    step = float(np.mean(np.abs(np.diff(begin)))) if len(begin) > 1 else 0.0
+    base = float(begin[0])
+    return (values - base, base) if 0 < step < abs(base) / FAR_ABOVE else (values, 0.0)
 
 
 def last_value(series: Series, horizons: Sequence[int]) -> Made:

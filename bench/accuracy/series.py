@@ -1,6 +1,7 @@
 """Reads the series that forecasts are judged on: values on an even grid of time, gaps as NaN.
 
-- `timestamp,value` (as in numenta/NAB): moments or seconds, the grid being their median distance.
+- `timestamp,value` (as in numenta/NAB), with that heading, a like one or none: moments, or seconds,
+  ms, us or ns, the grid being their median distance. What is no finite number is missing.
 - ServeGen totals, `timestamp_s,total_rate,...`: requests/s; a rate of 0 is a gap in the source.
 - Request traces in the formats of `services/load`: arrivals per second, counted in bins of 1, 10
   and 60 s, which are three series.
@@ -12,6 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -30,6 +32,11 @@ LONGEST_TRACE_MS = 31 * 86_400_000.0
 POINTS_MAX = 5_000_000
 # A column that tells a trace of requests.
 REQUESTS = {"ContextTokens", "arrival_s", "Request tokens"}
+# Headings of a column of times, and what stands where a value is missing.
+TIMES = {"timestamp", "time", "datetime", "date", "ts", "ds", "epoch", "timestamp_ms", "at_ms"}
+MISSING = {"", "-", "na", "n/a", "null", "none"}
+# Values beyond these are scaled by a power of two, which changes no figure: ours are float32.
+HUGE, TINY = 1e15, 1e-9
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -43,32 +50,39 @@ class Series(NamedTuple):
     upper: float
 
 
-class NotASeriesError(ContractError):
-    """A table of another kind: passed over in a folder, told where it was named."""
-
-
 def read_all(paths: Iterable[Path]) -> tuple[list[Series], list[str]]:
-    """Return the series of all files and folders, and a line for each table passed over.
+    """Return the series of all files and folders, and a line for each that holds none.
 
     Raises:
-        ContractError: in one line: a file cannot be read, or a folder holds no series.
+        ContractError: in one line: there is no series at all.
     """
     found: list[Series] = []
     passed: list[str] = []
     for path in paths:
         before = len(found)
-        if not path.is_dir():
-            found += read(path)
-            continue
-        for file in sorted(path.rglob("*")):
-            if file.name.endswith(ENDINGS):
-                try:
-                    found += read(file)
-                except NotASeriesError as error:
-                    passed.append(str(error))
-        if len(found) == before:
-            raise ContractError(f"{path}: no series in it")
-    return found, passed
+        files = [path]
+        if path.is_dir():
+            files = [f for f in sorted(path.rglob("*")) if f.name.endswith(ENDINGS)]
+        for file in files:
+            try:
+                found += read(file)
+            except ContractError as error:
+                passed.append(str(error))
+        if path.is_dir() and len(found) == before:
+            passed.append(f"{path}: no series in it")
+    if not found:
+        raise ContractError("; ".join(passed) or "no series")
+    return _named_apart(found), passed
+
+
+def _named_apart(found: list[Series]) -> list[Series]:
+    """Give series of one name, from several folders, a number each."""
+    times: dict[str, int] = {}
+    apart = []
+    for one in found:
+        times[one.name] = count = times.get(one.name, 0) + 1
+        apart.append(one if count == 1 else one._replace(name=f"{one.name}~{count}"))
+    return apart
 
 
 def read(path: Path) -> list[Series]:
@@ -86,12 +100,15 @@ def read(path: Path) -> list[Series]:
             if columns[:2] == ["timestamp_s", "total_rate"]:
                 time_s, values = _columns(text, path)
                 return [_on_grid(name, time_s, np.where(values == 0, np.nan, values), path)]
-            if [c.lower() for c in columns] == ["timestamp", "value"]:
+            if len(columns) == 2 and columns[0].lower() in TIMES:
                 time_s, values = _columns(text, path)
+                return [_on_grid(name, time_s, values, path)]
+            if len(columns) == 2 and _is_row(columns):
+                time_s, values = _columns(chain([",".join(columns)], text), path)
                 return [_on_grid(name, time_s, values, path)]
             requests = columns[0].startswith("{") or REQUESTS & set(columns)
             if not requests:
-                raise NotASeriesError(f"{path}:1: no series, no requests: {','.join(columns)[:80]}")
+                raise ContractError(f"{path}:1: no series, no requests: {','.join(columns)[:80]}")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise ContractError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     return _binned(name, read_trace(path, LONGEST_TRACE_MS).at_ms / 1000)
@@ -114,23 +131,41 @@ def _columns(rows: Iterable[str], path: Path) -> tuple[Floats, Floats]:
             continue
         try:
             time_s = _seconds(row[0])
-            value = float(row[1]) if row[1].strip() else np.nan
+            value = np.nan if row[1].strip().lower() in MISSING else float(row[1])
         except (ValueError, IndexError) as error:
             raise ContractError(
                 f"{path}:{number}: no time and value: {','.join(row)[:80]}"
             ) from error
-        if not np.isfinite(time_s) or np.isinf(value):
-            raise ContractError(f"{path}:{number}: not finite: {','.join(row)[:80]}")
+        if not np.isfinite(time_s):
+            raise ContractError(f"{path}:{number}: no moment: {','.join(row)[:80]}")
         times.append(time_s)
-        values.append(value)
-    return np.array(times), np.array(values)
+        values.append(value if np.isfinite(value) else np.nan)
+    return _in_seconds(np.array(times)), np.array(values)
+
+
+def _is_row(cells: list[str]) -> bool:
+    try:
+        _seconds(cells[0])
+        float(cells[1])
+    except ValueError:
+        return False
+    return True
+
+
+def _in_seconds(times: Floats) -> Floats:
+    """Return times in s. Of an epoch in ms, us or ns each is a thousand times later than in s."""
+    latest = float(np.abs(times).max()) if len(times) else 0.0
+    for unit in (1e9, 1e6, 1e3):
+        if latest >= 1e8 * unit:
+            return times / unit
+    return times
 
 
 def _seconds(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        moment = datetime.fromisoformat(text.strip())
+        moment = datetime.fromisoformat(text.strip().replace("/", "-").removesuffix(" UTC"))
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
@@ -145,6 +180,9 @@ def _on_grid(name: str, time_s: Floats, values: Floats, path: Path) -> Series:
     grid[place] = values[order]
     if np.isnan(grid).all():
         raise ContractError(f"{path}: no value in it")
+    largest = float(np.nanmax(np.abs(grid)))
+    if largest > HUGE or 0 < largest < TINY:
+        grid = np.ldexp(grid, -int(np.frexp(largest)[1]))
     # What a percentage is called, not what it has been: a quiet week says nothing of the bound.
     percent = any(word in name.lower() for word in ("cpu_util", "percent", "duty_cycle", "_pct"))
     upper = 100.0 if percent and np.nanmax(grid) <= 100 else np.inf

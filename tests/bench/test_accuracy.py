@@ -20,6 +20,7 @@ from bench.accuracy.judge import (
     coverage,
     judge_online,
 )
+from bench.accuracy.kept import judge_batch
 from bench.accuracy.online import dynamo_kalman, last_value
 from bench.accuracy.series import Series, filled, read, read_all, season_of
 from libs.common.errors import ContractError
@@ -27,6 +28,7 @@ from libs.common.errors import ContractError
 
 def written(path: Path, values: list[float], step_s: int = 300) -> Path:
     begin = np.datetime64("2026-01-01T00:00:00")
+    path.parent.mkdir(exist_ok=True)
     rows = [f"{begin + i * step_s},{v}".replace("T", " ") for i, v in enumerate(values)]
     text = "timestamp,value\n" + "\n".join(rows) + "\n"
     if path.suffix == ".gz":
@@ -81,7 +83,9 @@ def test_a_gap_of_servegen_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("timestamp,value\n0,1\n60,inf\n", ":3: not finite"),
+        ("timestamp,value\n0,1\ninf,1\n", ":3: no moment"),
+        ("timestamp,value\n", "fewer than two moments"),
+        ("timestamp,value\n0,nan\n60,\n120,\n", "no value in it"),
         ("timestamp,value\n0,1\nnoon,2\n", ":3: no time and value"),
         ("timestamp,value\n0,1\n", "fewer than two moments"),
         ("a,b\n1,2\n", ":1: no series"),
@@ -102,6 +106,47 @@ def test_tables_of_another_kind_are_passed_over_in_a_folder(tmp_path: Path) -> N
     found, passed = read_all([tmp_path])
     assert [one.name for one in found] == ["good"]
     assert len(passed) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "timestamp,value\n2026-01-01T00:00Z,1\n2026-01-01T00:01Z,2\n2026-01-01T00:02Z,\n2026-01-01T00:03Z,4\n",
+        "ts,load\n1767225600000,1\n1767225660000,2\n1767225720000,inf\n1767225780000,4\n",
+        "1767225600,1\n1767225660,2\n1767225720,NA\n1767225780,4\n",
+        "2026/01/01 00:00,1\n2026/01/01 00:01,2\n2026/01/01 00:02,-\n2026/01/01 00:03,4\n",
+    ],
+)
+def test_moments_are_read_as_they_are_written_elsewhere(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    (series,) = read(tmp_path / "a.csv")
+    assert series.step_s == 60
+    assert series.values == pytest.approx([1, 2, np.nan, 4], nan_ok=True)
+
+
+def test_a_bad_file_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    written(tmp_path / "good.csv", [1.0, 2.0, 3.0])
+    written(tmp_path / "more/good.csv", [4.0, 5.0, 6.0])
+    (tmp_path / "bad.csv").write_text("timestamp,value\n0,1\n60,x\n")
+    (tmp_path / "torn.csv.gz").write_bytes(gzip.compress(b"timestamp,value\n" * 99)[:20])
+    found, passed = read_all([tmp_path, tmp_path / "absent.csv"])
+    assert [one.name for one in found] == ["good", "good~2"]
+    assert [line.partition(":")[0] for line in passed] == [
+        str(tmp_path / name) for name in ("bad.csv", "torn.csv.gz", "absent.csv")
+    ]
+
+
+def test_the_figures_of_a_series_do_not_depend_on_its_unit(tmp_path: Path) -> None:
+    values = np.random.default_rng(5).gamma(2.0, 10.0, 300)
+    figures = []
+    for unit in (1.0, 2.0**900, 2.0**-900):
+        (series,) = read(written(tmp_path / "a.csv", (values * unit).tolist()))
+        case = case_of(series)
+        assert not isinstance(case, str)
+        rows, _ = judge_online(case, "ours")
+        figures.append(np.array([row[3:6] for row in rows]))
+    assert figures[1] == pytest.approx(figures[0], rel=1e-3)
+    assert figures[2] == pytest.approx(figures[0], rel=1e-3)
 
 
 def test_the_true_season_is_the_day_where_two_are_known(tmp_path: Path) -> None:
@@ -170,6 +215,27 @@ def test_a_pair_that_one_method_cannot_finish_is_dropped_for_all() -> None:
     assert dropped == ["a, 3 s: not finished by mstl"]
 
 
+def test_small_moves_of_a_high_level_are_foreseen_as_those_of_a_low_one() -> None:
+    values = np.random.default_rng(6).normal(0, 1, 500)
+    errors = []
+    for level in (0.0, 1e9):
+        case = case_of(Series("x", 1.0, values + level, -np.inf, np.inf))
+        assert not isinstance(case, str)
+        errors.append([row.mase for row in judge_online(case, "ours")[0]])
+    assert errors[1] == pytest.approx(errors[0], rel=0.1)
+
+
+def test_a_refit_that_was_judged_before_is_not_judged_again(tmp_path: Path) -> None:
+    pytest.importorskip("statsforecast")
+    case = case_of(Series("x", 1.0, np.random.default_rng(7).poisson(20, 200) / 1.0, 0.0, np.inf))
+    assert not isinstance(case, str)
+    first, again = (judge_batch(case, "seasonal_naive", tmp_path) for _ in range(2))
+    assert again == first, "to the microsecond"
+    other = case._replace(season=case.season + 1)
+    assert judge_batch(other, "seasonal_naive", tmp_path)[0].mase != first[0].mase
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_the_command_leaves_rows_report_and_pictures(tmp_path: Path) -> None:
     pytest.importorskip("statsforecast")
     # Short, so that the refits take seconds.
@@ -194,7 +260,7 @@ def test_the_command_leaves_rows_report_and_pictures(tmp_path: Path) -> None:
 
 
 def test_a_bad_file_ends_the_command_with_one_line(tmp_path: Path) -> None:
-    (tmp_path / "bad.csv").write_text("timestamp,value\n0,1\n60,inf\n")
+    (tmp_path / "bad.csv").write_text("timestamp,value\n0,1\n60,x\n")
     command = [sys.executable, "-m", "bench.accuracy", str(tmp_path / "bad.csv"), "--out", "x"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
