@@ -194,6 +194,18 @@ INVENTORY = Row(
             when_red="Many `rejected`: stock is out, see the reason on `inventory.verdicts`.",
         ),
         Panel(
+            "Rejected, and why",
+            "cps",
+            (
+                Query(rate("plimsoll_inventory_rejections_total", "cause"), "{{cause}}"),
+                Query(rate("plimsoll_inventory_expired_total", "job"), "reservation expired"),
+            ),
+            shows="Orders rejected a second, by cause, and reservations that ended by themselves.",
+            formula="growth of the counts, a second",
+            when_red="`shortage`: restock. `used_id`: an app gives one id to several orders. "
+            "`reservation`: apps come too late, or twice.",
+        ),
+        Panel(
             "Outbox age",
             "s",
             (Query(OUTBOX_AGE, "oldest unpublished"),),
