@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, event, select
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import NullPool, StaticPool
+from sqlalchemy.pool import StaticPool
 
 from libs.common.adapters import sql
 from libs.common.adapters.sql_tables import ORDERS, OUTBOX, RESERVATIONS, STOCK, TABLES
@@ -21,7 +21,8 @@ class Database:
     """The books of all processes."""
 
     def __init__(self, path: Path | None = None) -> None:
-        pool = {"poolclass": StaticPool if path is None else NullPool}
+        self.in_memory = path is None
+        pool = {"poolclass": StaticPool} if self.in_memory else {}
         self.engine = create_engine(f"sqlite:///{path or ''}", **pool)
         event.listen(self.engine, "connect", sql._on_sqlite_connect)
         event.listen(self.engine, "begin", sql._on_sqlite_begin)
@@ -39,7 +40,7 @@ class Database:
 
     def rows(self, table):
         """Return what is on disk; whoever is within a transaction has not got there yet."""
-        assert self.holder is None or self.engine.pool.__class__ is NullPool
+        assert self.holder is None or not self.in_memory
         with self.engine.connect() as connection:
             return connection.execute(select(table)).all()
 
@@ -58,6 +59,8 @@ class Database:
     def abort(self, process) -> None:
         """Take back what a process has not committed."""
         if self.holder is not None and self.holder.process is process:
+            if not self.in_memory:
+                self.holder.lose()  # what is in the file then is SQLite's own affair
             self.holder.undo()
 
     def let_go(self) -> None:
@@ -127,6 +130,9 @@ class Transaction:
             self.faults.committed()
         await self.faults.hop("committed")
         self.faults.may_raise("commit's reply is lost", _trouble)
+
+    def lose(self) -> None:
+        self._sync.invalidate()
 
     def undo(self) -> None:
         self._sync.close()  # which rolls back

@@ -68,8 +68,10 @@ class Failpoints:
             woven = []
             for statement in block:
                 if not _is_docstring(statement):
-                    call = ast.parse(f"_at({len(self.known)})").body[0]
-                    woven.append(ast.copy_location(call, statement))
+                    (call,) = ast.parse(f"_at({len(self.known)})").body
+                    for part in ast.walk(call):
+                        ast.copy_location(part, statement)
+                    woven.append(call)
                     self.known.append((file, function, statement.lineno))
                 woven.append(statement)
             setattr(node, name, woven)

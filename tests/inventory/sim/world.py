@@ -159,17 +159,18 @@ class World:
 
     def _start_within(self, process: Process) -> None:
         PROCESS.set(process)
-        faults = Faults(self, process)
-        store = self.parts.SqlStore(Engine(self.database, process, faults), 15.0)
-        section = InventorySection(batch_bytes=self.batch_bytes)
-        origin = Origin("inventory", "sim")
-        app = self.parts.Inventory(
-            store, Client(self.bus, faults), Clock(self, process), origin, section
-        )
-        serving = self.loop.create_task(app.serve())
+        serving = self.loop.create_task(self._serve(process))
         serving.add_done_callback(
             lambda done: self._ended(process, done), context=contextvars.Context()
         )
+
+    async def _serve(self, process: Process) -> None:
+        faults = Faults(self, process)
+        store = self.parts.SqlStore(Engine(self.database, process, faults), 15.0)
+        section = InventorySection(batch_bytes=self.batch_bytes)
+        bus, clock = Client(self.bus, faults), Clock(self, process)
+        app = self.parts.Inventory(store, bus, clock, Origin("inventory", "sim"), section)
+        await app.serve()
 
     def _ended(self, process: Process, done) -> None:
         if not process.alive:
