@@ -19,7 +19,7 @@ COMPOSE_ENV = COMPOSE_FILE=compose.yaml$(if $(filter 3,$(BROKERS)),:deploy/compo
 
 .DEFAULT_GOAL := help
 SERIES ?=
-.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full bench-suite accuracy wire throughput demo chaos-inventory rates-inventory takeover handover outage up \
+.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full SEEDS ?= 1000 SEED ?= 0 sim bench-suite accuracy wire throughput demo chaos-inventory rates-inventory takeover handover outage up \
 	down logs drill clean
 
 help: ## print the verbs
@@ -60,6 +60,9 @@ unit: setup ## the tests that need no bus
 
 test: servers setup check ## everything, on the real Kafka, Redis, PostgreSQL and Prometheus
 	@$(BIN)/pytest
+
+sim: setup ## simulate the inventory under faults: SEEDS=n, from SEED=first on; a failure tells its story
+	@$(BIN)/python -m tests.inventory.sim --seeds $(SEEDS) --first $(SEED)
 
 golden: setup ## rewrite the golden decisions; read the diff
 	@$(BIN)/pytest -q tests/scheduler --rewrite-golden; git diff --stat -- tests/scheduler/golden

@@ -1,0 +1,1 @@
+"""A seeded simulation of the shipped inventory: its app, its SQL, on faulty ports and own time."""
