@@ -132,6 +132,7 @@ class Transaction:
         self.faults.may_raise("commit's reply is lost", _trouble)
 
     def lose(self) -> None:
+        self._sync.connection.driver_connection.close()
         self._sync.invalidate()
 
     def undo(self) -> None:

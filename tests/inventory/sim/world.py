@@ -17,7 +17,7 @@ from tests.inventory.sim.database import Database, Engine
 from tests.inventory.sim.loop import PROCESS, Process, SimLoop
 
 START_MS = 1_700_000_000_000
-TROUBLE_MS = 5_000  # orders and faults come within it; then all are well
+TROUBLE_MS = 4_000  # orders and faults come within it; then all are well
 DRAIN_S = 30.0
 SESSION_S = 1.0  # a member that is not heard of for so long is out of its group
 
@@ -219,7 +219,7 @@ class World:
         self.note("all", "faults end")
         give_up_s = self.loop.time() + DRAIN_S
         while not self.watch.wrong and self.loop.time() < give_up_s:
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(0.7)
             if self.database.holder is None and self._drained():
                 return
         if not self.watch.wrong:
