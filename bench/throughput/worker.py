@@ -96,6 +96,7 @@ async def per_sample(task: Task) -> dict[str, Any]:
         topic_partitions=SOURCES,
         web_enabled=False,
         store="memory://",
+        datadir=".plimsoll/faust",  # or it leaves a folder in the current one
         stream_wait_empty=False,
         broker_session_timeout=SESSION_MS / 1000,
         broker_heartbeat_interval=SESSION_MS / 4000,
