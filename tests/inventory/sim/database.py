@@ -132,6 +132,8 @@ class Transaction:
         self.faults.may_raise("commit's reply is lost", _trouble)
 
     def lose(self) -> None:
+        # A cursor that a dead coroutine still has would keep the file locked beyond the close.
+        self._sync.connection.driver_connection.rollback()
         self._sync.connection.driver_connection.close()
         self._sync.invalidate()
 
