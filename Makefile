@@ -13,13 +13,14 @@ PROFILES ?=
 ORDERS ?= 100000
 FAULTS ?= 100
 SEED ?= 1
+SEEDS ?= 1000
 STORE ?= postgres
 # Which files and profiles docker compose uses; as a user's own environment would say it.
 COMPOSE_ENV = COMPOSE_FILE=compose.yaml$(if $(filter 3,$(BROKERS)),:deploy/compose.brokers.yaml) COMPOSE_PROFILES=$(PROFILES)
 
 .DEFAULT_GOAL := help
 SERIES ?=
-.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full SEEDS ?= 1000 SEED ?= 0 sim bench-suite accuracy wire throughput demo chaos-inventory rates-inventory takeover handover outage up \
+.PHONY: help system servers setup lock kafka check unit test golden proto env boards bench bench-full sim bench-suite accuracy wire throughput demo chaos-inventory rates-inventory takeover handover outage up \
 	down logs drill clean
 
 help: ## print the verbs
