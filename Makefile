@@ -24,7 +24,7 @@ SERIES ?=
 	down logs drill clean
 
 help: ## print the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 system: ## install what pip cannot bring: Java and Maven, for a Kafka without Docker
 	@deploy/system
