@@ -139,9 +139,7 @@ class SqlLedger:
         return {item: row.version for item, row in changed.items()}
 
     async def reservation(self, order_id: str) -> Reservation | None:
-        """Return what that order reserved, its rows locked."""
-        if order_id not in self._reservations:
-            await self._lock_reservations([order_id])
+        """Return what that order reserved; `open` has locked its rows."""
         return self._reservations[order_id]
 
     async def reserve(self, order_id: str, quantities: Mapping[str, int], until_ms: int) -> None:
