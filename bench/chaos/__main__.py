@@ -191,7 +191,13 @@ async def _run(orders: int, faults: int, seed: int, store: str, console: Console
             old.unlink()
         async with World(store, folder, console.print) as world:
             run = Run(world, orders, faults, seed, console)
-            figures = await run()
+            try:
+                figures = await run()
+            except ExceptionGroup as group:
+                for error in group.exceptions:  # of one that a person can mend, the words alone
+                    if isinstance(error, LocalError):
+                        raise error from None
+                raise
             run.show_faults()
             return figures
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -104,8 +105,7 @@ class World:
         """Do one fault, and mend what does not mend by itself; returns what it was, in words."""
         name = self._names[number % len(self._names)]
         if kind == "kill":
-            self._services.kill(name)
-            return f"{name} killed"
+            return await self._kill(name)
         if kind == "pause":
             return await self._pause(name)
         if kind == "broker":
@@ -115,17 +115,26 @@ class World:
         await self._restart(self._postgres.stop, self._postgres.start)
         return "the database was killed, and is back"
 
+    async def _kill(self, name: str) -> str:
+        pid = await self._alive(name)
+        self._services.kill(name)
+        while self._services.pid(name) in (pid, None):  # its next life has begun
+            await asyncio.sleep(0.02)
+        return f"{name} was killed, and is back"
+
     async def _pause(self, name: str) -> str:
-        pid = self._services.pid(name)
-        if pid is None:
-            return f"{name} was not there to be paused"
-        os.kill(pid, signal.SIGSTOP)
-        try:
+        pid = await self._alive(name)
+        with suppress(ProcessLookupError):  # it may end by itself at any time
+            os.kill(pid, signal.SIGSTOP)
             await asyncio.sleep(PAUSE_S)
-        finally:
-            if self._services.pid(name) == pid:
-                os.kill(pid, signal.SIGCONT)
-        return f"{name} paused for {PAUSE_S:g} s"
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+        return f"{name} was paused for {PAUSE_S:g} s"
+
+    async def _alive(self, name: str) -> int:
+        while (pid := self._services.pid(name)) is None:
+            await asyncio.sleep(0.02)
+        return pid
 
     async def _restart(self, stop: Callable[[], None], start: Callable[[], object]) -> None:
         await asyncio.to_thread(stop)
