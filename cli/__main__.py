@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import inventory_verbs
+from cli import inventory_verbs, scheduler_verbs
 from cli.running import guarded, run
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 topics_app = typer.Typer(help="The topics on the bus: list the table, or create what is missing.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(inventory_verbs.app, name="inventory")
+scheduler_verbs.add_to(app)
 
 BUS = "The bus is the one in PLIMSOLL_KAFKA__BOOTSTRAP_SERVERS (localhost:9092 if unset)."
 

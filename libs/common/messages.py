@@ -21,6 +21,8 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 # A hundred million tokens or units: above it, a number is a mistake rather than an order.
 Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
+# The target of a pause of every model.
+ALL = "all"
 # Of tpot_ms, how long an iteration of an LLM engine is let grow: a study by simulation found that
 # 0.95 instead saves 3 % of the hours, and leaves less for what a model of time does not know.
 ITERATION_SHARE = 0.9
@@ -284,17 +286,48 @@ class RoutingTable(Message):
 
 
 class Explanation(Message):
-    """Topic `decisions.explained`, keyed by model. Why a tick did what it did, in numbers."""
+    """Topic `decisions.explained`, keyed by model. Why a tick did what it did, in numbers.
+
+    Of an override, `model` is its target, which may be a node or `all`.
+    """
 
     model: Name
     epoch: Annotated[int, Field(ge=0)]
     tick: Annotated[int, Field(ge=0)]
     at_ms: EpochMs
-    action: Literal["scale", "batch", "theta", "hold"]
+    action: Literal["scale", "batch", "theta", "hold", "override"]
     text: str
     bound: str  # which bound held: demand, forecast, replicas_min, memory, no_data, ...
     numbers: dict[str, float]  # seen, foreseen and rejected, by name with unit
     commands: tuple[str, ...] = ()
+
+
+class Override(Message):
+    """Topic `operator.overrides`, keyed by target. What a person has set, until it is over.
+
+    A pause leaves a model as it is, a pin gives it exactly `replicas`, a cordon keeps new replicas
+    off a node, and with `drain` moves away those that are there. A target has one override at a
+    time: the newest. A tombstone ends it at once.
+    """
+
+    target: Name  # a model, a node, or `all` models
+    kind: Literal["pause", "pin", "cordon"]
+    replicas: Annotated[int, Field(ge=0, le=100_000)] | None = None  # of a pin
+    drain: bool = False  # of a cordon
+    by: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+    reason: Annotated[str, StringConstraints(max_length=1000)] = ""
+    # Before the year 10,000, which no calendar here can print; None: until somebody ends it.
+    until_ms: Annotated[int, Field(ge=0, lt=253_402_300_800_000)] | None = None
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> "Override":
+        if (self.kind == "pin") != (self.replicas is not None):
+            raise ValueError("a pin says how many replicas, and nothing else does")
+        if self.drain and self.kind != "cordon":
+            raise ValueError("only a cordon drains")
+        if self.target == ALL and self.kind != "pause":
+            raise ValueError(f"{ALL} can be paused, and nothing else")
+        return self
 
 
 class LeaderClaim(Message):

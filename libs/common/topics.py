@@ -132,6 +132,9 @@ REGISTRY_MODELS = _kept(
     "registry.models", "model", messages.ModelSpec, "operators → all", from_apps=True
 )
 REGISTRY_DEVICES = _kept("registry.devices", "device", messages.DeviceSpec, "executor → all")
+OPERATOR_OVERRIDES = _kept(
+    "operator.overrides", "target", messages.Override, "operators → scheduler", from_apps=True
+)
 SCHEDULER_LEADER = _kept(
     "scheduler.leader", "`leader`", messages.LeaderClaim, "scheduler → scheduler"
 )

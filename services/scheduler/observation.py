@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from libs.common import plimsoll_pb2 as pb
-from libs.common.messages import DeviceSpec, FleetState, ModelSpec
+from libs.common.messages import DeviceSpec, FleetState, ModelSpec, Override
 from services.scheduler.core.continuous import (
     OUTPUT_TOKENS_GUESS,
     PROMPT_TOKENS_GUESS,
     equivalent,
 )
 from services.scheduler.core.contracts import QUANTILES, Floats, Observation, State
+from services.scheduler.overrides import in_force
 from services.scheduler.registry import NOTHING, Columns, Registered, registered
 from services.scheduler.reports import NEVER_MS, NOBODY, Reported, reported
 
@@ -39,6 +40,7 @@ class Sources:
     fleet: dict[str, FleetState] = field(default_factory=dict)  # by node
     forecasts: dict[str, pb.LoadForecast] = field(default_factory=dict)  # by model
     scores: dict[str, pb.NodeScore] = field(default_factory=dict)  # by node
+    overrides: dict[str, Override] = field(default_factory=dict)  # by target
     failures: MutableSequence[str] = field(default_factory=list)  # ids of commands
     registered: Registered = NOTHING
     reported: Reported = NOBODY
@@ -53,7 +55,7 @@ def observe(view: Sources, state: State, epoch: int, tick: int, now_ms: int) -> 
         epoch=epoch,
         tick=tick,
         now_ms=now_ms,
-        **listed.columns,
+        **listed.columns | in_force(view.overrides, listed, now_ms),
         **view.reported.columns,
         **_laws(listed, forecasts),
         **_forecasts(forecasts),

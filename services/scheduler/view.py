@@ -10,7 +10,7 @@ from collections import deque
 from libs.common import intake, wire
 from libs.common import plimsoll_pb2 as pb
 from libs.common.errors import ContractError
-from libs.common.messages import Ack, DeviceSpec, FleetState, ModelSpec
+from libs.common.messages import Ack, DeviceSpec, FleetState, ModelSpec, Override
 from libs.common.ports import Bus, Record, Start
 from libs.common.topics import (
     BY_NAME,
@@ -18,6 +18,7 @@ from libs.common.topics import (
     FLEET_STATE,
     LOAD_FORECASTS,
     NODE_SCORES,
+    OPERATOR_OVERRIDES,
     REGISTRY_DEVICES,
     REGISTRY_MODELS,
     Topic,
@@ -27,7 +28,7 @@ from services.scheduler.observation import Sources
 
 # What stands until it is replaced is read from its beginning. Of the rest the newest is enough: an
 # old forecast is stale, and an order whose refusal was missed is forgotten after a while.
-LASTING = (REGISTRY_MODELS, REGISTRY_DEVICES, FLEET_STATE)
+LASTING = (REGISTRY_MODELS, REGISTRY_DEVICES, FLEET_STATE, OPERATOR_OVERRIDES)
 PASSING = (LOAD_FORECASTS, NODE_SCORES, COMMANDS_ACKS)
 # More than a tick may order, so that a refusal is still here when the next tick looks.
 FAILURES_MAX = 1000
@@ -93,6 +94,8 @@ class View(Sources):
                 self.devices[message.device] = message
             case FleetState():
                 self.fleet[message.node] = message
+            case Override():
+                self.overrides[message.target] = message
             case pb.LoadForecasts():
                 self.forecasts.update((f.model, f) for f in message.forecasts)
             case pb.NodeScores():
@@ -109,3 +112,5 @@ class View(Sources):
             self.devices.pop(key, None)
         elif topic is FLEET_STATE:
             self.fleet.pop(key, None)
+        elif topic is OPERATOR_OVERRIDES:
+            self.overrides.pop(key, None)

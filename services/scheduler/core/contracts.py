@@ -19,6 +19,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 LOADING, RESIDENT, DRAINING = 0, 1, 2
+OPEN, CORDONED, DRAINED = 0, 1, 2
 STAGES = ("loading", "resident", "draining")
 # Of the quantile columns in a forecast.
 QUANTILES: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95, 0.99, 0.995)
@@ -38,8 +39,13 @@ class Observation(NamedTuple):
     request_bytes: Ints  # M
     batch_max: Ints  # M
     gpus: Ints  # M: taken by one replica, all of one node
-    replicas_min: Ints  # M
+    replicas_min: Ints  # M; of a pinned model, like replicas_max, what it is pinned to
     replicas_max: Ints  # M
+    paused: Bools  # M: a person wants nothing of it changed
+    pinned: Bools  # M: a person has set how many replicas
+    closed: Ints  # D: OPEN; CORDONED, no new replica; or DRAINED, and those there are to leave
+    overrides: tuple[str, ...]  # in force, sorted: `target: what, by whom and until when`
+    all_paused: bool  # every model, and what is not registered either
     device_types: tuple[str, ...]  # T, sorted
     alpha_ms: Floats  # M x T: a batch of b takes alpha + beta x b; LLMs: see `continuous.py`
     beta_ms: Floats  # M x T
@@ -82,6 +88,9 @@ class Seen(NamedTuple):
     gpus: Ints
     replicas_min: Ints
     replicas_max: Ints
+    paused: Bools
+    pinned: Bools
+    closed: Ints
     alpha_ms: Floats
     beta_ms: Floats
     lead_time_ms: Floats
@@ -129,6 +138,7 @@ class State(NamedTuple):
     move_since_ms: Ints  # K
     barred: tuple[str, ...]  # replicas that failed to load
     barred_until_ms: Ints
+    overrides: tuple[str, ...]  # in force, as last explained
 
 
 class Past(NamedTuple):
@@ -191,6 +201,7 @@ def initial_state() -> State:
         move_since_ms=whole,
         barred=(),
         barred_until_ms=whole,
+        overrides=(),
     )
 
 

@@ -52,7 +52,7 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
     others = rerouted(state, seen.models, names)
     past, placed = past_of(before), None
     placing = seen.tick % policy.placement_every_ticks == 0
-    if placing and reporting(rows, policy.fleet_stale_ms).any():
+    if placing and not seen.all_paused and reporting(rows, policy.fleet_stale_ms).any():
         placed = _place(before, past, seen, rows, names, replicas, policy)
         past = past._replace(
             target=placed.target, low_since_ms=placed.targets.low_since_ms, short=placed.short
@@ -61,7 +61,7 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
         names, replicas = replicas_of(before, seen)
     correcting = seen.tick % policy.theta_every_ticks == 0
     found = heart.share(past, rows, replicas, policy, placed is not None, correcting)
-    after = _after(before, names, found)
+    after = _after(before, seen, names, found)
     ordered = _commands(before, seen, names, replicas, placed, found)
     targets, moved = (placed.targets, placed.moves) if placed else (None, ())
     facts = Facts(before, after, seen, replicas, found, targets, moved, ordered)
@@ -85,7 +85,10 @@ def _place(
     leaving = moves.drains(plan.drains, names, replicas, seen)
     coming = moves.loads(plan.loads, seen)
     target = np.minimum(plan.targets.target, plan.loads.held)
-    return _Placed(plan.targets, target, (*leaving, *coming), plan.loads.stuck)
+    kept, low_since_ms = np.where(seen.paused, past.target, target), plan.targets.low_since_ms
+    targets = plan.targets._replace(low_since_ms=np.where(seen.paused, -1, low_since_ms))
+    short = np.where(seen.paused, past.short, plan.loads.stuck)
+    return _Placed(targets, kept, (*leaving, *coming), short)
 
 
 def _with_moves(state: State, ordered: tuple[Move, ...], seen: Observation) -> State:
@@ -111,7 +114,7 @@ def _with_moves(state: State, ordered: tuple[Move, ...], seen: Observation) -> S
     )
 
 
-def _after(before: State, names: tuple[str, ...], found: heart.Found) -> State:
+def _after(before: State, seen: Observation, names: tuple[str, ...], found: heart.Found) -> State:
     shares = found.shares
     return State(
         before.models,
@@ -120,7 +123,7 @@ def _after(before: State, names: tuple[str, ...], found: heart.Found) -> State:
         found.capacity.room,
         *(shares.batch_size, shares.wait_ms, shares.serving_share, shares.concurrency),
         *(before.moves, before.move_ids, before.move_is_drain, before.move_since_ms),
-        *(before.barred, before.barred_until_ms),
+        *(before.barred, before.barred_until_ms, seen.overrides),
     )
 
 

@@ -32,13 +32,46 @@ class Facts(NamedTuple):
 
 def explanations(facts: Facts, policy: Policy) -> tuple[Explanation, ...]:
     """Return what is to be said of this tick, at most `explanations_max`."""
-    said: list[Explanation] = []
+    said = _overrides(facts)
     for m in _to_say(facts):
         if len(said) >= policy.explanations_max:
             break
         said += _hold(m, facts) + _scale(m, facts, policy) + _batch(m, facts, policy)
         said += _theta(m, facts)
     return tuple(said[: policy.explanations_max])
+
+
+def _overrides(facts: Facts) -> list[Explanation]:
+    """Return what people have set since the last tick, and what of it is over."""
+    before, now = set(facts.before.overrides), set(facts.after.overrides)
+    said = [(text, "operator", "") for text in sorted(now - before)]
+    replaced = {_target(text) for text, _, _ in said}
+    ended = [text for text in sorted(before - now) if _target(text) not in replaced]
+    said += [(text, "operator_ended", ", which is over") for text in ended]
+    seen = facts.seen
+    return [
+        Explanation(
+            model=_target(text),
+            epoch=seen.epoch,
+            tick=seen.tick,
+            at_ms=seen.now_ms,
+            action="override",
+            text=f"{text}{over}",
+            bound=bound,
+            numbers={},
+        )
+        for text, bound, over in said
+    ]
+
+
+def _target(override: str) -> str:
+    return override.partition(": ")[0]
+
+
+def _override_of(target: str, facts: Facts) -> str:
+    """Return what a person has set of a target: `paused by ada until ...`."""
+    found = (text for text in facts.seen.overrides if _target(text) == target)
+    return next(found, "").partition(": ")[2]
 
 
 def _to_say(facts: Facts) -> list[int]:
@@ -116,6 +149,8 @@ def _scale(m: int, facts: Facts, policy: Policy) -> list[Explanation]:
     parts += [f"{loads} to load"] * (loads > 0) + [f"{len(moves) - loads} to drain"] * (
         len(moves) > loads
     )
+    if seen.pinned[m]:
+        parts.append(f"as it is {_override_of(seen.models[m], facts)}")
     if after.short[m]:
         parts.append(f"as the fleet can hold {target} of the {targets.target[m]} wanted")
     text = ", ".join(parts)
@@ -129,6 +164,7 @@ def _bound(m: int, facts: Facts, targets: Targets) -> str:
     foreseen, now = facts.found.demand.foreseen_rps[m], facts.found.demand.placed_rps[m]
     rows = (
         ("fleet", facts.after.short[m]),
+        ("operator", seen.pinned[m]),
         ("replicas_max", wanted > seen.replicas_max[m]),
         ("replicas_min", wanted < seen.replicas_min[m] and target == seen.replicas_min[m]),
         ("no_data", not facts.found.demand.known[m]),

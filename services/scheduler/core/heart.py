@@ -66,7 +66,7 @@ def share(
     """
     demand = demand_of(past, seen, policy)
     capacity = capacity_of(replicas, seen, policy)
-    shares = shares_of(seen, demand, replicas, capacity, policy)
+    shares = _paused(shares_of(seen, demand, replicas, capacity, policy), replicas, seen)
     now = _remembered(past, seen, demand, policy, placed, corrected)
     new_batches, batch_said = _new_batches(replicas, shares, len(past.theta))
     return Found(
@@ -80,6 +80,18 @@ def share(
         batch_said,
         _to_say(past, now, batch_said),
     )
+
+
+@kernel
+def _paused(shares: Shares, replicas: Replicas, seen: Seen) -> Shares:
+    """Return the shares in which the replicas of paused models keep what was published."""
+    for r in range(len(replicas.model)):
+        if replicas.model[r] >= 0 and seen.paused[replicas.model[r]]:
+            shares.batch_size[r] = replicas.batch_size[r]
+            shares.wait_ms[r] = replicas.wait_ms[r]
+            shares.serving_share[r] = replicas.serving_share[r]
+            shares.concurrency[r] = replicas.concurrency[r]
+    return shares
 
 
 @kernel
@@ -98,7 +110,7 @@ def _remembered(
             recent[m], mean[m] = demand.recent_rps[m], demand.mean_rps[m]
             lasting[m] = demand.now_rps[m] if placed else demand.lasting_rps[m]
             demand_ms[m] = seen.now_ms
-            if corrected:
+            if corrected and not seen.paused[m]:
                 theta_now[m] = theta.corrected(theta_now[m], seen.slo_ratio_p98[m], policy)
         theta_said[m] = theta.said(theta_said[m], theta_now[m], policy)
     return Past(

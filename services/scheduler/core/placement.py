@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from services.scheduler.core import memory, standbys
 from services.scheduler.core.capacity import Capacity, suits
-from services.scheduler.core.contracts import DRAINING, Bools, Floats, Ints, Seen
+from services.scheduler.core.contracts import DRAINING, OPEN, Bools, Floats, Ints, Seen
+from services.scheduler.core.drains import is_evicted
 from services.scheduler.core.jit import entry, kernel
 from services.scheduler.core.policy import Policy
 from services.scheduler.core.rendezvous import preference
@@ -51,7 +52,7 @@ class Loads(NamedTuple):
 class _Ground(NamedTuple):
     """What the loads are laid upon; each one changes it."""
 
-    reporting: Bools  # D
+    reporting: Bools  # D: and open to new replicas
     left: Ints  # D: bytes that nobody has reserved
     compute_left: Floats  # D
     neighbours: Ints  # D: replicas
@@ -97,7 +98,9 @@ def loads(
         crowded,
     )
     waiting = [
-        (ground.held[m] / target[m], m) for m in range(len(target)) if ground.held[m] < target[m]
+        (ground.held[m] / target[m], m)
+        for m in range(len(target))
+        if ground.held[m] < target[m] and not seen.paused[m]
     ]
     heapq.heapify(waiting)
     found = 0
@@ -164,9 +167,11 @@ def _ground(
         for d in replicas.devices[r]:
             if d >= 0:
                 neighbours[d] += 1
-        if replicas.model[r] >= 0 and replicas.stage[r] != DRAINING:
+        # What a person wants gone is to be replaced before it leaves.
+        stays = replicas.stage[r] != DRAINING and not is_evicted(r, replicas, seen)
+        if replicas.model[r] >= 0 and stays:
             held[replicas.model[r]] += 1
-    says = reporting(seen, policy.fleet_stale_ms)
+    says = reporting(seen, policy.fleet_stale_ms) & (seen.closed == OPEN)
     most = np.full((2, seen.alpha_ms.shape[1]), -1)
     for d in range(len(says)):
         if says[d]:

@@ -23,8 +23,8 @@ def reserve_bytes(d: int, seen: Seen, policy: Policy) -> int:
 
 @kernel
 def may_have_more(m: int, held: int, targets: Targets, seen: Seen) -> bool:
-    """Whether model m, with `held` replicas, may have a standby: its load is known, and it fits."""
-    some = targets.load_rps[m] > 0 and targets.nominal_rps[m] > 0
+    """Whether model m, with `held` replicas, may have a standby: known, fitting and not paused."""
+    some = targets.load_rps[m] > 0 and targets.nominal_rps[m] > 0 and not seen.paused[m]
     return some and held < seen.replicas_max[m]
 
 

@@ -26,6 +26,7 @@ _EMPTY: dict[Any, Any] = {
     Bools: np.zeros(0, np.bool_),
     tuple[str, ...]: (),
     int: 0,
+    bool: False,
 }
 
 
@@ -40,6 +41,7 @@ def warm() -> None:
         lead_time_ms=np.zeros((0, 1)),
         horizon_ms=np.zeros((0, 0)),
         peak_rps=np.zeros((0, 0, len(QUANTILES))),
+        closed=np.zeros(1, np.int64),
         devices=("n/0",),
         nodes=("n",),
         device_node=one,
