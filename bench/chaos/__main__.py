@@ -9,6 +9,7 @@ line is JSON.
 import asyncio
 import json
 import logging
+import signal
 import sys
 import time
 from pathlib import Path
@@ -169,6 +170,7 @@ def main(
     if store not in ("postgres", "sqlite"):
         raise typer.BadParameter(f"{store}: postgres or sqlite is wanted")
     console = Console()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell had it ignored
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # that the broker is away, we know
     try:
         figures = asyncio.run(_run(orders, faults, seed, store, console))
