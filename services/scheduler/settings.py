@@ -46,6 +46,13 @@ class SchedulerSection(Section):
         description="how long a model must have had too many replicas before one goes",
     )
 
+    moves_max: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        DEFAULT.moves_max, description="loads and drains ordered in one tick that places, at most"
+    )
+    commands_max: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        DEFAULT.commands_max, description="targets, and batches, set in one tick, at most"
+    )
+
     def policy(self) -> Policy:
         """Return the policy that the core is given."""
         return DEFAULT._replace(
@@ -55,6 +62,8 @@ class SchedulerSection(Section):
             standby_memory_share=self.standby_memory_share,
             weight_rule=self.weight_rule,
             cost_miss=self.miss_cost,
+            moves_max=self.moves_max,
+            commands_max=self.commands_max,
             shrink_hold_ms=round(self.shrink_hold_s * 1000),
         )
 

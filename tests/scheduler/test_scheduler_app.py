@@ -7,7 +7,14 @@ from contextlib import asynccontextmanager
 from libs.common import plimsoll_pb2 as pb
 from libs.common import wire
 from libs.common.adapters.memory import ManualClock, MemoryBus
-from libs.common.messages import FleetState, GpuState, ReplicaState, RoutingTable, SetBatch
+from libs.common.messages import (
+    FleetState,
+    GpuState,
+    Override,
+    ReplicaState,
+    RoutingTable,
+    SetBatch,
+)
 from libs.common.ports import Outgoing, Record
 from libs.common.topics import (
     COMMANDS_ACKS,
@@ -18,6 +25,7 @@ from libs.common.topics import (
     FLEET_STATE,
     LOAD_FORECASTS,
     NODE_SCORES,
+    OPERATOR_OVERRIDES,
     REGISTRY_DEVICES,
     REGISTRY_MODELS,
     ROUTING_TABLE,
@@ -28,6 +36,7 @@ from libs.common.topics import (
 from libs.common.wire import Origin
 from services.scheduler.app import Scheduler
 from services.scheduler.core.policy import Policy
+from services.scheduler.observation import observe
 from services.scheduler.settings import SchedulerSection
 from services.scheduler.tick_record import replay, state_in
 from tests.scheduler.fleets import GB, START_MS, a_forecast, a_model, some_devices
@@ -170,6 +179,49 @@ async def test_a_new_leader_goes_on_from_the_state_and_tick_that_the_old_one_lef
         assert len(world.of(ROUTING_TABLE)) == tables
 
 
+async def test_a_successors_state_and_view_are_the_old_leaders_to_the_byte() -> None:
+    async with a_world("a", "b") as world:
+        for device in some_devices(2, 1):
+            await world.say(REGISTRY_DEVICES, device.device, device)
+        gpu = GpuState(gpu=0, memory_bytes_total=80 * GB, memory_bytes_free=80 * GB)
+        idle = FleetState(node="n-1", at_ms=world.clock.now_ms(), gpus=(gpu,), replicas=())
+        await world.say(FLEET_STATE, "n-1", idle)
+        said = Override(target="chat", kind="pin", replicas=2, by="ada", until_ms=START_MS + 60_000)
+        await world.say(OPERATOR_OVERRIDES, "chat", said)
+        await world.pass_time(2600, 900)
+        left = world.ticks()[-1]
+        old, new = world.schedulers["a"]._view, world.schedulers["b"]._view
+        state, tick = await world.schedulers["b"]._restore()
+        assert wire.pack_columns(state) == left.state
+        assert tick == left.tick + 1
+        # It has something in each of its parts that this could lose.
+        assert state.overrides
+        assert state.moves
+        assert (state.demand_ms > 0).all()
+        assert (state.batch_size > 0).any()
+        now_ms = world.clock.now_ms()
+        seen = [wire.pack_columns(observe(v, state, 1, tick, now_ms)) for v in (old, new)]
+        assert seen[0] == seen[1]
+        await world.kill("a")
+        await world.pass_time(400, 900)
+        taken = next(tick for tick in world.ticks() if tick.epoch != left.epoch)
+        assert wire.pack_columns(replay(state_in(left), taken, Policy()).state) == taken.state
+
+
+async def test_a_pause_on_the_bus_stops_the_commands_and_its_end_lets_them_go_on() -> None:
+    async with a_world("a") as world:
+        await world.pass_time(2000, 10)
+        said = Override(target="all", kind="pause", by="ada")
+        await world.say(OPERATOR_OVERRIDES, "all", said)
+        await world.pass_time(400, 10)
+        count = sum(len(world.of(topic)) for topic in COMMANDS)
+        await world.pass_time(3000, 100)
+        assert sum(len(world.of(topic)) for topic in COMMANDS) == count
+        await world.bus.publish([Outgoing(OPERATOR_OVERRIDES.name, "all", None)])
+        await world.pass_time(400, 100)
+        assert batches(world)[-1].batch_size == 10
+
+
 async def test_a_deposed_leader_publishes_nothing_more_and_stands_again() -> None:
     async with a_world("a", "b") as world:
         await world.pass_time(1000, 60)
@@ -208,7 +260,7 @@ async def test_a_leader_that_makes_no_tick_says_so() -> None:
 async def test_what_cannot_be_read_goes_to_dead_letters_and_the_loop_goes_on() -> None:
     async with a_world("a") as world:
         await world.pass_time(400, 10)
-        ours = (FLEET_STATE, LOAD_FORECASTS, NODE_SCORES, COMMANDS_ACKS)
+        ours = (FLEET_STATE, OPERATOR_OVERRIDES, LOAD_FORECASTS, NODE_SCORES, COMMANDS_ACKS)
         # All services read the registry; the executor alone writes its dead letters.
         for topic in (REGISTRY_MODELS, *ours):
             await world.bus.publish([Outgoing(topic.name, "x", b"\xff{broken")])

@@ -78,6 +78,7 @@ class Observation(NamedTuple):
 class Seen(NamedTuple):
     """The columns of an `Observation` that kernels read, as they stand there."""
 
+    tick: int
     now_ms: int
     objective_ms: Floats
     answer_ms: Floats

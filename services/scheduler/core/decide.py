@@ -87,6 +87,9 @@ def _place(
     target = np.minimum(plan.targets.target, plan.loads.held)
     kept, low_since_ms = np.where(seen.paused, past.target, target), plan.targets.low_since_ms
     targets = plan.targets._replace(low_since_ms=np.where(seen.paused, -1, low_since_ms))
+    changed = np.roll(np.flatnonzero(kept != past.target), -seen.tick)
+    late = changed[policy.commands_max :]
+    kept[late] = past.target[late]
     short = np.where(seen.paused, past.short, plan.loads.stuck)
     return _Placed(targets, kept, (*leaving, *coming), short)
 

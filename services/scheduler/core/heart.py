@@ -68,7 +68,9 @@ def share(
     capacity = capacity_of(replicas, seen, policy)
     shares = _paused(shares_of(seen, demand, replicas, capacity, policy), replicas, seen)
     now = _remembered(past, seen, demand, policy, placed, corrected)
-    new_batches, batch_said = _new_batches(replicas, shares, len(past.theta))
+    new_batches, batch_said = _new_batches(
+        replicas, shares, len(past.theta), seen.tick, policy.commands_max
+    )
     return Found(
         demand,
         capacity,
@@ -87,10 +89,7 @@ def _paused(shares: Shares, replicas: Replicas, seen: Seen) -> Shares:
     """Return the shares in which the replicas of paused models keep what was published."""
     for r in range(len(replicas.model)):
         if replicas.model[r] >= 0 and seen.paused[replicas.model[r]]:
-            shares.batch_size[r] = replicas.batch_size[r]
-            shares.wait_ms[r] = replicas.wait_ms[r]
-            shares.serving_share[r] = replicas.serving_share[r]
-            shares.concurrency[r] = replicas.concurrency[r]
+            _keep(r, shares, replicas)
     return shares
 
 
@@ -128,20 +127,42 @@ def _remembered(
 
 
 @kernel
-def _new_batches(replicas: Replicas, shares: Shares, models: int) -> tuple[Ints, Ints]:
-    rows, found = np.empty(len(replicas.model), np.int64), 0
+def _new_batches(
+    replicas: Replicas, shares: Shares, models: int, tick: int, commands_max: int
+) -> tuple[Ints, Ints]:
+    """Return the rows to be told, and of each model the first of them whose batch or wait is new.
+
+    Those beyond `commands_max` keep in `shares` what was published. Each tick begins at another
+    row, so that everyone's turn comes.
+    """
+    count = len(replicas.model)
+    rows, found = np.empty(min(count, commands_max), np.int64), 0
     said = np.full(models, -1)
-    for r in range(len(replicas.model)):
+    for i in range(count):
+        r = (tick * commands_max + i) % count
         if shares.concurrency[r] < 0:
             continue
         batch = shares.batch_size[r] != replicas.batch_size[r]
         wait = shares.wait_ms[r] != replicas.wait_ms[r]
-        if batch or wait or shares.serving_share[r] != replicas.serving_share[r]:
-            rows[found] = r
-            found += 1
-        if (batch or wait) and said[replicas.model[r]] < 0:
-            said[replicas.model[r]] = r
-    return rows[:found], said
+        if not (batch or wait or shares.serving_share[r] != replicas.serving_share[r]):
+            continue
+        if found == len(rows):
+            _keep(r, shares, replicas)
+            continue
+        rows[found] = r
+        found += 1
+        m = replicas.model[r]
+        if (batch or wait) and (said[m] < 0 or r < said[m]):
+            said[m] = r
+    return np.sort(rows[:found]), said
+
+
+@kernel
+def _keep(r: int, shares: Shares, replicas: Replicas) -> None:
+    shares.batch_size[r] = replicas.batch_size[r]
+    shares.wait_ms[r] = replicas.wait_ms[r]
+    shares.serving_share[r] = replicas.serving_share[r]
+    shares.concurrency[r] = replicas.concurrency[r]
 
 
 @kernel

@@ -40,6 +40,9 @@ class Policy(NamedTuple):
     lead_time_ms: int = 30_000  # from a sample to a resident replica, where it is not known yet
     shrink_hold_ms: int = 60_000  # a target must have been too high for so long before it falls
     moves_max: int = 8  # loads and drains ordered in one placement tick
+    # Targets in one placement tick, and batches in one tick: a mistake, or a fleet that changes all
+    # at once, then takes several ticks. Halved or doubled, it moves nothing in a smaller fleet.
+    commands_max: int = 5000
     move_timeout_ms: int = 10_000  # an order that shows no effect for so long is forgotten
     retry_hold_ms: int = 10_000  # where a load failed, none is tried again for so long
     fleet_stale_ms: int = 5000  # a node that has not reported for so long gets no new replica
