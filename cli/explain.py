@@ -20,6 +20,8 @@ KINDS = {
     "scale": "replicas",
     "batch": "batches",
     "theta": "packing",
+    "foreign": "not by us",
+    "shadow": "in shadow",
 }
 
 

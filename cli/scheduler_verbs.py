@@ -1,4 +1,4 @@
-"""Verbs that ask the scheduler and steer it: explain, pause, pin, cordon, resume, overrides."""
+"""Verbs that ask the scheduler and steer it: explain, shadow, pause, pin and more."""
 
 import time
 from typing import Annotated
@@ -19,7 +19,7 @@ Model = Annotated[str, typer.Argument(help="A registered model.")]
 
 def add_to(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
-    for verb in (explain, pause, pin, cordon, resume, overrides):
+    for verb in (explain, shadow, pause, pin, cordon, resume, overrides):
         app.command(epilog=BUS)(verb)
 
 
@@ -43,6 +43,26 @@ def explain(
         async with connect(kafka_section(), "explain") as bus:
             said = await why.said_of(bus, model, now_ms if at_ms is None else at_ms)
         typer.echo(why.in_words(said, at_ms))
+
+    run(show)
+
+
+def shadow(
+    lasts: Annotated[str, typer.Option("--for", help="The last 1h, 30m, 1d.")] = "1d",
+) -> None:
+    """Say what a scheduler in shadow mode would have saved: GPU-hours, dollars, and at what risk.
+
+    For example: PLIMSOLL_SCHEDULER__MODE=shadow python -m services.scheduler
+    """
+
+    async def show() -> None:
+        from cli import shadow as account
+        from cli.connection import connect, kafka_section
+        from cli.trigger import seconds
+
+        since_ms = time.time_ns() // 1_000_000 - round(1000 * seconds(lasts))
+        async with connect(kafka_section(), "shadow") as bus:
+            typer.echo(account.in_words(await account.saved(bus, since_ms)))
 
     run(show)
 

@@ -295,7 +295,7 @@ class Explanation(Message):
     epoch: Annotated[int, Field(ge=0)]
     tick: Annotated[int, Field(ge=0)]
     at_ms: EpochMs
-    action: Literal["scale", "batch", "theta", "hold", "override"]
+    action: Literal["scale", "batch", "theta", "hold", "override", "foreign", "shadow"]
     text: str
     bound: str  # which bound held: demand, forecast, replicas_min, memory, no_data, ...
     numbers: dict[str, float]  # seen, foreseen and rejected, by name with unit

@@ -9,6 +9,7 @@ import asyncio
 from contextlib import suppress
 from math import isnan, nan
 
+import numpy as np
 import structlog
 
 from libs.common import intake, wire
@@ -27,7 +28,7 @@ from libs.common.topics import (
     Topic,
 )
 from libs.common.wire import Origin
-from services.scheduler import telemetry
+from services.scheduler import shadow, telemetry
 from services.scheduler.core.contracts import (
     Decision,
     Observation,
@@ -47,6 +48,7 @@ log = structlog.get_logger()
 SAMPLE_JITTER_MS = 50
 # A leader that has made no tick for so many periods is not at work.
 SILENT_TICKS = 10
+SHADOW = b"shadow"
 
 
 class Scheduler:
@@ -60,12 +62,17 @@ class Scheduler:
         self._policy = settings.policy()
         self._view = View(bus, origin)
         self._last_tick_ms: int | None = None  # None: not leading
+        self._account = shadow.Account()
 
     async def serve(self) -> None:
         """Follow the topics and stand for leader until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._view.follow())
             tasks.create_task(self._stand())
+
+    @property
+    def _shadows(self) -> bool:
+        return self._settings.mode == "shadow"
 
     def view_fault(self) -> str | None:
         """Return what the view lacks: an instance without one neither leads nor stands by."""
@@ -100,7 +107,9 @@ class Scheduler:
                 finally:
                     self._last_tick_ms = None
                     telemetry.LEADER.set(0)
-                    for gauge in telemetry.OF_MODELS:
+                    self._account = shadow.Account()
+                    telemetry.OVERRIDES.set(0)
+                    for gauge in (*telemetry.OF_MODELS, telemetry.SHADOW):
                         gauge.clear()
 
     async def _lead(self, term: Term) -> None:
@@ -122,6 +131,8 @@ class Scheduler:
             with telemetry.TICK_DURATION.time():
                 seen = observe(self._view, state, term.epoch, tick, now_ms)
                 decision = decide(state, seen, self._policy)
+                if self._shadows:
+                    decision = self._in_shadow(seen, decision)
                 seen_until_ms = self._view.seen_until_ms(now_ms)
                 await term.publish(self._messages(seen, decision, seen_until_ms))
             _count(decision)
@@ -139,6 +150,9 @@ class Scheduler:
                 records += await reader.poll(max_wait_s=0.1)
         for record in reversed(records):
             for _, last in await intake.sift([record], pb.TickRecord, self._bus, self._origin):
+                if not self._shadows and record.headers.get("mode") == SHADOW:
+                    log.info("the last tick was in shadow, and told nobody anything: afresh")
+                    return initial_state(), last.tick + 1
                 try:
                     return state_in(last), last.tick + 1
                 except ContractError as error:
@@ -168,6 +182,19 @@ class Scheduler:
     def _covers(self, grid_ms: int) -> bool:
         seen_until_ms = self._view.seen_until_ms(self._clock.now_ms())
         return seen_until_ms == 0 or seen_until_ms >= grid_ms - SAMPLE_JITTER_MS
+
+    def _in_shadow(self, seen: Observation, decision: Decision) -> Decision:
+        """Return the decision without what anybody would act upon, and keep the account."""
+        prices = np.array([self._view.devices[d].price_usd_per_hour for d in seen.devices])
+        now = shadow.side_of(seen, decision, prices)
+        telemetry.SHADOW.labels("ran").set(now.ran)
+        telemetry.SHADOW.labels("wanted").set(now.wanted)
+        account, said = shadow.step(self._account, seen, now), decision.why
+        if account.last_ms - account.since_ms >= shadow.MINUTE_MS:
+            said = (*said, shadow.report(account, seen))
+            account = shadow.Account(account.last_ms, account.last_ms)
+        self._account = account
+        return decision._replace(commands=(), tables=(), why=said)
 
     # --- Messages ---------------------------------------------------------------------------------
 
@@ -200,6 +227,7 @@ class Scheduler:
             "epoch": str(seen.epoch).encode(),
             "tick": str(seen.tick).encode(),
             "seen-until-ms": str(seen_until_ms).encode(),
+            "mode": self._settings.mode.encode(),
         }
         return [*out, last._replace(headers=headers)]
 
@@ -218,15 +246,20 @@ def _address(command: PlaceReplica | ScaleModel | SetBatch) -> tuple[Topic, str]
 def _count(decision: Decision) -> None:
     for why in decision.why:
         telemetry.DECISIONS.labels(why.action, why.bound).inc()
+        if why.action == "foreign":
+            for change, count in why.numbers.items():
+                telemetry.FOREIGN.labels(why.model, change).inc(count)
     for command in decision.commands:
         if isinstance(command, PlaceReplica):
             telemetry.MOVES.labels(command.model, command.action).inc()
     state, figures = decision.state, decision.figures
+    telemetry.OVERRIDES.set(len(state.overrides))
     batch_size = dict.fromkeys(state.models, 0)
     for name, size in zip(state.replicas, state.batch_size.tolist(), strict=True):
         model = parts_of(name)[0]
         batch_size[model] = max(batch_size.get(model, 0), size)
     for m, model in enumerate(state.models):
+        telemetry.FOREIGN.labels(model, "appeared")  # from 0: an increase from nothing is none
         telemetry.THETA.labels(model).set(state.theta[m])
         telemetry.HELD.labels(model).set(state.held[m])
         telemetry.BATCH_SIZE.labels(model).set(batch_size[model])

@@ -1,6 +1,6 @@
 """Settings of the scheduler; `core/policy.py` says what each number of the policy means."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,9 @@ class SchedulerSection(Section):
 
     tick_ms: Annotated[int, Field(ge=50, le=10_000)] = Field(
         200, description="time between two ticks, on the grid of the wall clock"
+    )
+    mode: Literal["live", "shadow"] = Field(
+        "live", description="shadow: decide and explain, command nothing, say what it would save"
     )
     wait_ms: Annotated[int, Field(ge=0, le=5000)] = Field(
         80, description="how long a tick waits, at most, for forecasts of the samples taken on it"

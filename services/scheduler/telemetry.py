@@ -43,6 +43,17 @@ THETA = Gauge(
     ["model"],
 )
 HELD = Gauge("plimsoll_held", "1 while decisions are held for want of data", ["model"])
+SHADOW = Gauge(
+    "plimsoll_shadow_gpus",
+    "In shadow mode, replicas times their GPUs: what ran, and what the targets would have",
+    ["side"],
+)
+FOREIGN = Counter(
+    "plimsoll_foreign_changes_total",
+    "Replicas that appeared or vanished without an order of ours",
+    ["model", "change"],
+)
+OVERRIDES = Gauge("plimsoll_overrides", "What people have set that holds now")
 # Only who leads knows these; whoever leads no more forgets them.
 OF_MODELS = (REPLICAS_TARGET, DEMAND, FORESEEN, CAPACITY, BATCH_SIZE, THETA, HELD)
 REDIS_UP = Gauge("plimsoll_redis_up", "1 while Redis answers, 0 while not, NaN where none is set")

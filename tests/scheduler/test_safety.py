@@ -107,3 +107,35 @@ def test_a_forecast_only_ever_raises_a_target(rate, peak):
         fleet.run(2.2, {"chat": rate}, peak_rps=foreseen)
         found.append(fleet.state.target[0])
     assert found[0] <= found[1]
+
+
+def foreign_of(decisions):
+    return [why for decision in decisions for why in decision.why if why.action == "foreign"]
+
+
+def test_what_the_scheduler_ordered_itself_is_never_taken_for_the_work_of_another():
+    fleet = Fleet(a_model("chat"), a_model("vision"), nodes=2, gpus=4, load_ticks=3)
+    decisions = []
+    for rate in (10, 700, 0, 300, 50):
+        decisions += fleet.run(70, {"chat": rate, "vision": 400 - rate / 2})
+    assert {action for action, _ in moves_of(decisions)} == {"load", "drain"}
+    assert not foreign_of(decisions)
+
+
+def test_a_replica_that_another_loads_and_one_that_goes_are_said_once():
+    fleet = Fleet(a_model(), nodes=1, gpus=4)
+    fleet.run(4, {"chat": 50})
+    (ours,) = fleet.replicas_of("chat")
+    gpu = next(g for g in range(4) if f"chat@n-0:{g}" != ours)
+    theirs = PlaceReplica(
+        id="x", replica=f"chat@n-0:{gpu}", model="chat", node="n-0", gpus=(gpu,), action="load"
+    )
+    fleet._carry_out(theirs)
+    (why,) = foreign_of(fleet.run(1, {"chat": 50}))
+    assert why.text == (
+        f"chat: chat@n-0:{gpu} came without an order: does something else scale this model?"
+    )
+    fleet.lose(ours)
+    (why,) = foreign_of(fleet.run(1, {"chat": 50}))
+    assert (why.numbers["appeared"], why.numbers["vanished"]) == (0, 1)
+    assert ours in why.text

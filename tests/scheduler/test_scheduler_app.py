@@ -79,9 +79,9 @@ class World:
         fleet = FleetState(node="n-0", at_ms=now_ms, gpus=(gpu,), replicas=(chat,))
         await self.say(FLEET_STATE, "n-0", fleet)
 
-    async def start(self, name: str) -> None:
-        origin = Origin("scheduler", name)
-        scheduler = Scheduler(self.bus, self.clock, origin, SchedulerSection())
+    async def start(self, name: str, **chosen: object) -> None:
+        origin, section = Origin("scheduler", name), SchedulerSection.model_validate(chosen)
+        scheduler = Scheduler(self.bus, self.clock, origin, section)
         self.schedulers[name] = scheduler
         self.tasks[name] = asyncio.create_task(scheduler.serve())
         await self.clock.advance(0)

@@ -268,8 +268,48 @@ COMMANDS = Row(
     ),
 )
 
+HANDS = Row(
+    "Other hands",
+    8,
+    (
+        Panel(
+            "Set by hand",
+            "short",
+            (Query("max(plimsoll_overrides)", "overrides"),),
+            shows="Pauses, pins and cordons that people have set and that hold now.",
+            formula="count of `operator.overrides` that are not over; only the leader says it",
+            when_red="Longer than meant: `plimsoll overrides` says who set what, and until when.",
+        ),
+        Panel(
+            "Not by us",
+            "short",
+            (
+                Query(
+                    increase("plimsoll_foreign_changes_total", "model, change", window="5m"),
+                    "{{model}} {{change}}",
+                ),
+            ),
+            shows="Replicas that appeared or vanished without an order of the scheduler, in the "
+            "last five minutes.",
+            formula="growth of the count over five minutes, by model",
+            when_red="Appeared: something else scales this model. Vanished: it does, or they died; "
+            "`plimsoll explain MODEL` names them.",
+        ),
+        Panel(
+            "In shadow",
+            "short",
+            (Query("max by (side) (plimsoll_shadow_gpus)", "{{side}}"),),
+            shows="In shadow mode, the GPUs that replicas take: those that ran, and those that the "
+            "targets would have. Empty where the scheduler is live.",
+            formula="replicas × their GPUs, over all models",
+            when_red="Wanted above ran: the load is beyond what runs. `plimsoll shadow` adds it up "
+            "in GPU-hours and dollars.",
+        ),
+    ),
+)
+
 SCHEDULER = Board(
     "Scheduler",
     "Is the loop on time, who leads, and what does it decide?",
-    (ON_TIME, TIME, LEADING, DECISIONS, COMMANDS),
+    (ON_TIME, TIME, LEADING, DECISIONS, COMMANDS, HANDS),
 )

@@ -24,6 +24,7 @@ from services.scheduler.core.contracts import (
     seen_of,
 )
 from services.scheduler.core.explain import Facts, explanations
+from services.scheduler.core.foreign import foreign
 from services.scheduler.core.moves import Move
 from services.scheduler.core.placement import reporting
 from services.scheduler.core.policy import Policy, typed
@@ -47,6 +48,7 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
     Raises nothing: messages were validated on their way in.
     """
     policy, rows = typed(policy), seen_of(seen)
+    unexplained = foreign(state, seen)
     before = settle_moves(carried(state, seen, policy), seen, policy)
     names, replicas = replicas_of(before, seen)
     others = rerouted(state, seen.models, names)
@@ -64,7 +66,7 @@ def decide(state: State, seen: Observation, policy: Policy) -> Decision:
     after = _after(before, seen, names, found)
     ordered = _commands(before, seen, names, replicas, placed, found)
     targets, moved = (placed.targets, placed.moves) if placed else (None, ())
-    facts = Facts(before, after, seen, replicas, found, targets, moved, ordered)
+    facts = Facts(before, after, seen, replicas, found, targets, moved, ordered, unexplained)
     why = explanations(facts, policy)
     demand = found.demand
     figures = Figures(demand.now_rps, demand.foreseen_rps, found.resident_rps)

@@ -10,6 +10,7 @@ import numpy as np
 from libs.common.messages import Explanation, SetBatch
 from services.scheduler.core.commands import Command
 from services.scheduler.core.contracts import DRAINING, Observation, State
+from services.scheduler.core.foreign import Foreign, by_model
 from services.scheduler.core.heart import Found
 from services.scheduler.core.moves import Move
 from services.scheduler.core.policy import Policy
@@ -28,11 +29,12 @@ class Facts(NamedTuple):
     targets: Targets | None  # on placement ticks alone
     moves: tuple[Move, ...]
     commands: list[Command]
+    foreign: Foreign
 
 
 def explanations(facts: Facts, policy: Policy) -> tuple[Explanation, ...]:
     """Return what is to be said of this tick, at most `explanations_max`."""
-    said = _overrides(facts)
+    said = _overrides(facts) + _foreign(facts)
     for m in _to_say(facts):
         if len(said) >= policy.explanations_max:
             break
@@ -62,6 +64,29 @@ def _overrides(facts: Facts) -> list[Explanation]:
         )
         for text, bound, over in said
     ]
+
+
+def _foreign(facts: Facts) -> list[Explanation]:
+    seen = facts.seen
+    appeared, vanished = by_model(facts.foreign.appeared), by_model(facts.foreign.vanished)
+    said = []
+    for model in sorted({*appeared, *vanished}):
+        came, went = appeared.get(model, []), vanished.get(model, [])
+        parts = [f"{', '.join(came)} came without an order"] * bool(came)
+        parts += [f"{', '.join(went)} went without an order, or died"] * bool(went)
+        said.append(
+            Explanation(
+                model=model,
+                epoch=seen.epoch,
+                tick=seen.tick,
+                at_ms=seen.now_ms,
+                action="foreign",
+                text=f"{model}: {'; '.join(parts)}: does something else scale this model?",
+                bound="foreign",
+                numbers={"appeared": float(len(came)), "vanished": float(len(went))},
+            )
+        )
+    return said
 
 
 def _target(override: str) -> str:
