@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from bench.campaign import Campaign
 from bench.compare import OURS, Line, lines, ours_of, ratio
 from bench.peers import Variant
+from bench.write import markdown_table
 from services.scheduler.core.policy import Policy
 
 TIMES = (0.5, 2.0)
@@ -47,8 +48,7 @@ def constants_page(done: Sequence[Campaign]) -> str:
     loads = [campaign.scenario.name for campaign in done]
     found = [lines(campaign.rows) for campaign in done]
     head = ["constant", "as it is", "instead", *loads]
-    table = [head, ["---"] * len(head)]
-    table.append(["ours", "", "", *(_cell(ours_of(those), those) for those in found)])
+    table = [["ours", "", "", *(_cell(ours_of(those), those) for those in found)]]
     before = Policy()._asdict()
     for variant in varied():
         name, _, value = variant.variant.partition(" ")
@@ -57,7 +57,7 @@ def constants_page(done: Sequence[Campaign]) -> str:
             for those in found
         ]
         table.append([f"`{name}`", f"{before[name]:g}", value, *cells])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in table) + "\n"
+    return "\n".join(markdown_table(head, table)) + "\n"
 
 
 def _cell(line: Line | None, those: Sequence[Line]) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from bench.campaign import Campaign
 from bench.compare import OURS
 from bench.verdicts import Verdict, as_json, of_errors, overall, verdicts
+from bench.write import markdown_table
 
 SHOWN = {"attainment": 2, "regret to clairvoyant": 0, "busy share": 2}  # percents, by digits
 
@@ -65,7 +66,7 @@ def suite_page(done: Sequence[Judged], took_s: float) -> str:
         rows = [
             [one.campaign.scenario.name, name, *map(_cell, found)] for one, name, found in wrong
         ]
-        parts += ["## With wrong laws", _lines(head, rows)]
+        parts += ["## With wrong laws", "\n".join(markdown_table(head, rows))]
     parts += ["## Beside whom", *(_notes(one) for one in done)]
     parts += ["## Missed", "\n".join(f"- {line}" for line in missed or ["nothing"])]
     return "\n\n".join(parts) + "\n"
@@ -77,7 +78,7 @@ def _table(done: Sequence[Judged]) -> str:
         [one.campaign.scenario.name, one.campaign.facts.kind, *map(_cell, one.verdicts)]
         for one in done
     ]
-    return _lines(head, rows)
+    return "\n".join(markdown_table(head, rows))
 
 
 def _notes(one: Judged) -> str:
@@ -105,10 +106,3 @@ def _bound(verdict: Verdict) -> str:
     if verdict.at_most is not None:
         return f"≤ {_number(verdict, verdict.at_most)}"
     return f"≥ {_number(verdict, verdict.at_least)}"
-
-
-def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cut = "|" + " --- |" * len(head)
-    return "\n".join([f"| {' | '.join(cells)} |" for cells in (head, *rows)]).replace(
-        "\n", f"\n{cut}\n", 1
-    )

@@ -65,3 +65,9 @@ def replace(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
+
+
+def markdown_table(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table as lines of Markdown."""
+    rule = ["---"] * len(heading)
+    return [f"| {' | '.join(cells)} |" for cells in (heading, rule, *lines)]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import inventory_verbs, scheduler_verbs
-from cli.running import guarded, run
+from cli.running import BUS, guarded, run
 
 app = typer.Typer(
     help="Load your GPUs to the line, never past it.",
@@ -20,7 +20,6 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(inventory_verbs.app, name="inventory")
 scheduler_verbs.add_to(app)
 
-BUS = "The bus is the one in PLIMSOLL_KAFKA__BOOTSTRAP_SERVERS (localhost:9092 if unset)."
 
 Out = Annotated[Path, typer.Option(help="Folder for logs, report and picture; made if absent.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the synthetic load and of copies.")]

@@ -2,13 +2,15 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+from cli.follow import whole
 from cli.trigger import seconds
 from libs.common.errors import ContractError
 from libs.common.messages import ALL, Explanation
-from libs.common.ports import Bus, Start
+from libs.common.ports import Bus
 from libs.common.topics import DECISIONS_EXPLAINED
 from libs.common.wire import read
 
@@ -49,6 +51,15 @@ def when_ms(text: str, now_ms: int) -> int:
     return int(at.timestamp() * 1000)
 
 
+async def explained(bus: Bus) -> AsyncIterator[Explanation]:
+    """Yield what the scheduler has said, oldest first; what cannot be read is passed over."""
+    async for record in whole(bus, DECISIONS_EXPLAINED):
+        with suppress(ContractError):
+            message = read(record)
+            if isinstance(message, Explanation):
+                yield message
+
+
 async def said_of(bus: Bus, target: str, until_ms: int) -> list[Explanation]:
     """Return what was said of a model or node until then, oldest first; of all models, too.
 
@@ -56,18 +67,10 @@ async def said_of(bus: Bus, target: str, until_ms: int) -> list[Explanation]:
         ContractError: nothing was; says what to do.
     """
     found, others = [], set()
-    async with bus.tail([DECISIONS_EXPLAINED], Start.EARLIEST) as reader:
-        while not reader.caught_up():
-            for record in await reader.poll(0.2):
-                try:
-                    message = read(record)
-                except ContractError:
-                    continue
-                if not isinstance(message, Explanation):
-                    continue
-                others.add(message.model)
-                if message.model in (target, ALL) and message.at_ms <= until_ms:
-                    found.append(message)
+    async for message in explained(bus):
+        others.add(message.model)
+        if message.model in (target, ALL) and message.at_ms <= until_ms:
+            found.append(message)
     if any(why.model == target for why in found):
         return found
     if target in others:

@@ -4,7 +4,7 @@ On a broker that has been in use, a day of old ticks and results says nothing of
 a registry is only whole when read from its beginning.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from time import monotonic
 from typing import Self
@@ -13,6 +13,15 @@ from libs.common.ports import Bus, Reader, Record, Start
 from libs.common.topics import Topic
 
 POLL_S = 0.05
+WHOLE_POLL_S = 0.2
+
+
+async def whole(bus: Bus, topic: Topic) -> AsyncIterator[Record]:
+    """Yield every record of a topic as it stands."""
+    async with bus.tail([topic], Start.EARLIEST) as reader:
+        while not reader.caught_up():
+            for record in await reader.poll(WHOLE_POLL_S):
+                yield record
 
 
 class Follower:

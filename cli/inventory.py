@@ -26,11 +26,9 @@ def order_of(
     quantities: Sequence[int],
     *,
     order_id: str | None,
-    customer: str = "",
-    reservation: str | None = None,
-    ttl_s: float | None = None,
+    **more: object,
 ) -> InventoryOrder:
-    """Return the order that was typed; its id is made up where none was given.
+    """Return the order that was typed, with `more` of its fields; an id is made up if need be.
 
     Raises:
         ContractError: no such order can be; says why.
@@ -41,14 +39,8 @@ def order_of(
         {"item": item, "quantity": quantity}
         for item, quantity in zip(items, quantities, strict=True)
     ]
-    fields = {
-        "order_id": order_id or f"{kind}-{uuid.uuid4().hex[:12]}",
-        "kind": kind,
-        "lines": lines,
-        "customer": customer,
-        "reservation": reservation,
-        **({"ttl_s": ttl_s} if ttl_s is not None else {}),
-    }
+    made_up = f"{kind}-{uuid.uuid4().hex[:12]}"
+    fields = {"order_id": order_id or made_up, "kind": kind, "lines": lines, **more}
     try:
         return InventoryOrder.model_validate(fields)
     except ValidationError as error:

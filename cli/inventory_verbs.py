@@ -1,6 +1,6 @@
 """`plimsoll inventory ...`: the verbs by which a person orders, reserves and restocks."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,28 +67,14 @@ def correct(item: Items, qty: Quantities, id_: Id = None) -> None:
 
 
 def _send(
-    kind: str,
-    items: list[str],
-    quantities: list[int],
-    order_id: str | None,
-    *,
-    customer: str = "",
-    reservation: str | None = None,
-    ttl_s: float | None = None,
+    kind: str, items: list[str], quantities: list[int], order_id: str | None, **more: Any
 ) -> None:
     from cli import inventory
     from cli.connection import connect, kafka_section
 
     async def send() -> None:
-        said = inventory.order_of(
-            kind,
-            items,
-            quantities,
-            order_id=order_id,
-            customer=customer,
-            reservation=reservation,
-            ttl_s=ttl_s,
-        )
+        # It is checked before a broker is sought, which may take a while.
+        said = inventory.order_of(kind, items, quantities, order_id=order_id, **more)
         async with connect(kafka_section(), "inventory") as bus:
             for line in await inventory.send(bus, said):
                 typer.echo(line)

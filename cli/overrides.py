@@ -8,12 +8,14 @@ from typing import TypeVar
 from pydantic import ValidationError
 from rich.table import Table
 
+from cli.follow import whole
 from cli.produce import send_one
 from libs.common.errors import ContractError
 from libs.common.messages import ALL, DeviceSpec, ModelSpec, Override
-from libs.common.ports import Bus, Outgoing, Start
+from libs.common.ports import Bus, Outgoing
 from libs.common.topics import OPERATOR_OVERRIDES, REGISTRY_DEVICES, REGISTRY_MODELS, Topic
 from libs.common.wire import Origin, describe, encode, read
+from services.scheduler.overrides import holds, in_words_of, until, what
 
 ORIGIN = Origin("cli", "override")
 LASTS_MAX_S = 10 * 366 * 86_400.0  # for longer is for ever
@@ -89,50 +91,31 @@ async def resume(bus: Bus, target: str, now_ms: int) -> str:
 async def in_force(bus: Bus, now_ms: int) -> dict[str, Override]:
     """Return what holds now, by target."""
     found = await _newest(bus, OPERATOR_OVERRIDES, Override)
-    return {k: o for k, o in found.items() if o.until_ms is None or o.until_ms > now_ms}
+    return {target: said for target, said in found.items() if holds(said, now_ms)}
 
 
 async def _newest(bus: Bus, topic: Topic, contract: type[M]) -> dict[str, M]:
     """Return the newest message of each key; what cannot be read is somebody else's to bury."""
     found: dict[str, M] = {}
-    async with bus.tail([topic], Start.EARLIEST) as reader:
-        while not reader.caught_up():
-            for record in await reader.poll(0.2):
-                key = (record.key or b"").decode(errors="replace")
-                try:
-                    message = read(record)
-                except ContractError:
-                    continue
-                if message is None:
-                    found.pop(key, None)
-                elif isinstance(message, contract):
-                    found[key] = message
+    async for record in whole(bus, topic):
+        key = (record.key or b"").decode(errors="replace")
+        try:
+            message = read(record)
+        except ContractError:
+            continue
+        if message is None:
+            found.pop(key, None)
+        elif isinstance(message, contract):
+            found[key] = message
     return found
 
 
 # --- Shown ----------------------------------------------------------------------------------------
 
 
-def what(said: Override) -> str:
-    """Return what an override does, in a few words."""
-    if said.kind == "pin":
-        return f"pinned at {said.replicas} replica{'' if said.replicas == 1 else 's'}"
-    return (
-        "paused" if said.kind == "pause" else "cordoned and drained" if said.drain else "cordoned"
-    )
-
-
-def until(said: Override) -> str:
-    """Return when it ends: `2025-11-25 14:33:00 UTC`."""
-    if said.until_ms is None:
-        return "it is resumed"
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(said.until_ms / 1000))
-
-
 def in_words(said: Override) -> str:
     """Return `chat: paused by ada until 2025-11-25 14:33:00 UTC (load test)`."""
-    reason = f" ({said.reason})" if said.reason else ""
-    return f"{said.target}: {what(said)} by {said.by} until {until(said)}{reason}"
+    return f"{said.target}: {in_words_of(said)}"
 
 
 def to_table(standing: Mapping[str, Override]) -> Table:

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+BUS = "The bus is the one in PLIMSOLL_KAFKA__BOOTSTRAP_SERVERS (localhost:9092 if unset)."
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 

@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.running import run
-
-BUS = "The bus is the one in PLIMSOLL_KAFKA__BOOTSTRAP_SERVERS (localhost:9092 if unset)."
+from cli.running import BUS, run
 
 Lasts = Annotated[
     str, typer.Option("--for", help="How long: 90s, 30m, 2h. By default until it is resumed.")

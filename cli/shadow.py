@@ -3,11 +3,9 @@
 from collections import Counter
 from typing import NamedTuple
 
+from cli.explain import explained
 from libs.common.errors import ContractError
-from libs.common.messages import Explanation
-from libs.common.ports import Bus, Start
-from libs.common.topics import DECISIONS_EXPLAINED
-from libs.common.wire import read
+from libs.common.ports import Bus
 
 
 class Saved(NamedTuple):
@@ -29,17 +27,9 @@ async def saved(bus: Bus, since_ms: int) -> Saved:
         ContractError: no account was given; says what to do.
     """
     sums: Counter[str] = Counter()
-    async with bus.tail([DECISIONS_EXPLAINED], Start.EARLIEST) as reader:
-        while not reader.caught_up():
-            for record in await reader.poll(0.2):
-                try:
-                    message = read(record)
-                except ContractError:
-                    continue
-                if not isinstance(message, Explanation) or message.at_ms < since_ms:
-                    continue
-                if message.action == "shadow":
-                    sums.update(message.numbers)
+    async for message in explained(bus):
+        if message.action == "shadow" and message.at_ms >= since_ms:
+            sums.update(message.numbers)
     if not sums:
         raise ContractError(
             "no minute in shadow yet: start a scheduler with PLIMSOLL_SCHEDULER__MODE=shadow"

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from cli.follow import whole
 from cli.produce import send_one
 from libs.common.errors import ContractError
 from libs.common.messages import LoadTrigger, ModelSpec
-from libs.common.ports import Bus, Outgoing, Start
+from libs.common.ports import Bus, Outgoing
 from libs.common.topics import LOAD_TRIGGERS, REGISTRY_MODELS
 from libs.common.wire import Origin, decode_json, describe, encode
 
@@ -80,17 +81,15 @@ def in_words(said: LoadTrigger) -> str:
 
 async def _registered(bus: Bus) -> set[str]:
     models: set[str] = set()
-    async with bus.tail([REGISTRY_MODELS], Start.EARLIEST) as reader:
-        while not reader.caught_up():
-            for record in await reader.poll(0.2):
-                name = (record.key or b"").decode(errors="replace")
-                models.discard(name)
-                if record.value is None:
-                    continue
-                try:
-                    models.add(decode_json(record, ModelSpec).name)
-                except ContractError:
-                    continue  # it is the executor's to bury
+    async for record in whole(bus, REGISTRY_MODELS):
+        name = (record.key or b"").decode(errors="replace")
+        models.discard(name)
+        if record.value is None:
+            continue
+        try:
+            models.add(decode_json(record, ModelSpec).name)
+        except ContractError:
+            continue  # it is the executor's to bury
     return models
 
 

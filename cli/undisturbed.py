@@ -2,10 +2,11 @@
 
 from collections import defaultdict
 
+from cli.follow import whole
 from libs.common.adapters.clock import WallClock
 from libs.common.adapters.memory import MemoryBus
 from libs.common.ports import Bus, Record, Start
-from libs.common.topics import METRICS_SAMPLES, PREDICTOR_SNAPSHOTS, Topic
+from libs.common.topics import METRICS_SAMPLES, PREDICTOR_SNAPSHOTS
 from libs.common.wire import Origin
 
 # The one place where the command line runs the predictor: it checks it.
@@ -32,7 +33,7 @@ class _Undisturbed(Parts):
 async def newest_snapshots(bus: Bus) -> dict[int, Snapshot]:
     """Return the newest snapshot of each partition that has one."""
     records: defaultdict[int, list[Record]] = defaultdict(list)
-    for record in await _all(bus, PREDICTOR_SNAPSHOTS):
+    async for record in whole(bus, PREDICTOR_SNAPSHOTS):
         records[record.partition].append(record)
     return {
         partition: snapshots.join(found[-snapshots.read_chunk(found[-1]).chunks :])
@@ -48,7 +49,7 @@ async def undisturbed(bus: Bus) -> dict[int, bytes]:
         await catch_up(declared, reader)
     parts = _Undisturbed(ORIGIN, nowhere, clock, declared, Policy(), 1000)
     predictor = Predictor(ORIGIN, nowhere, clock, Policy(), declared, parts)
-    for record in await _all(bus, METRICS_SAMPLES):
+    async for record in whole(bus, METRICS_SAMPLES):
         await predictor.take(record)
     return {part.partition: _bytes(part, declared) for part in parts._parts.values()}
 
@@ -57,12 +58,3 @@ def _bytes(part: Part, declared: Declared) -> bytes:
     packed = core.pack(part.state, declared.layouts)
     snapshots.pack_runs(part.chains, packed)
     return packed.SerializeToString(deterministic=True)
-
-
-async def _all(bus: Bus, topic: Topic) -> list[Record]:
-    """Return all records of a topic as it stands."""
-    records: list[Record] = []
-    async with bus.tail([topic], Start.EARLIEST) as reader:
-        while not reader.caught_up():
-            records += await reader.poll(0.2)
-    return records

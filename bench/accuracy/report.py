@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench.accuracy.judge import METHODS, PEERS, Row
+from bench.write import markdown_table
 
 STATSFORECAST = ("seasonal_naive", "auto_ets", "theta", "mstl")
 HELD = (0.93, 0.97)
@@ -62,11 +63,11 @@ def markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
     """Return the report, with a table of each series below that of all."""
     heading, lines = table(rows)
     text = ["# Accuracy of the forecasts", "", *(f"- {line}" for line in verdict(rows)), ""]
-    text += _markdown_table(heading, lines)
+    text += markdown_table(heading, lines)
     text += ["", "Figures are means over series and horizons that all methods finished.", ""]
     by_series = {row.series: 0 for row in rows}
     text += ["## MASE by series, mean over horizons", ""]
-    text += _markdown_table(
+    text += markdown_table(
         ["series", *METHODS],
         [
             [
@@ -77,7 +78,7 @@ def markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
         ],
     )
     text += ["", "## Coverage of our p95, by horizon", ""]
-    text += _markdown_table(
+    text += markdown_table(
         ["series", "coverage"],
         [
             [
@@ -95,11 +96,3 @@ def markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
     for name in by_series:
         text += [f"![{name}]({name}.svg)", ""]
     return "\n".join(text)
-
-
-def _markdown_table(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-    rule = "|" + " --- |" * len(heading)
-    return [f"| {' | '.join(cells)} |" for cells in (heading,)] + [
-        rule,
-        *(f"| {' | '.join(cells)} |" for cells in lines),
-    ]

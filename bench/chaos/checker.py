@@ -176,11 +176,8 @@ class Watch:
     def _lines(self, order: dict[str, Any]) -> Counter[str]:
         """What an order asks by item; of a reservation, what that held."""
         if order.get("reservation") is not None:
-            reserving = [o for o in self.orders[order["reservation"]] if o.get("kind") == "reserve"]
             held = self.moved.get(order["reservation"], [])
-            by_reserve = [m for m in held if m["status"] == "reserved"]
-            assert reserving or not by_reserve
-            return Counter({m["item"]: m["quantity"] for m in by_reserve})
+            return Counter({m["item"]: m["quantity"] for m in held if m["status"] == "reserved"})
         found = Counter[str]()
         for line in order["lines"]:
             found[line["item"]] += line["quantity"]

@@ -20,7 +20,13 @@ Bytes = Annotated[int, Field(ge=0, lt=1 << 53)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 # A hundred million tokens or units: above it, a number is a mistake rather than an order.
-Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
+QUANTITY_MAX = 100_000_000
+Quantity = Annotated[int, Field(ge=-QUANTITY_MAX, le=QUANTITY_MAX, strict=True)]
+OrderKind = Literal["order", "reserve", "release", "restock", "correct"]
+# What became of an order that was carried, and of its lines.
+Moved = Literal["deducted", "reserved", "released", "restocked", "corrected"]
+LineStatus = Literal[Moved, "fulfilled"]
+Tokens = Annotated[int, Field(ge=0, le=QUANTITY_MAX)]
 # The target of a pause of every model.
 ALL = "all"
 # Of tpot_ms, how long an iteration of an LLM engine is let grow: a study by simulation found that
@@ -391,7 +397,7 @@ class OrderLine(Message):
     """One item of an order; only a correction may have a quantity below 0."""
 
     item: Name
-    quantity: Annotated[int, Field(ge=-100_000_000, le=100_000_000, strict=True)]
+    quantity: Quantity
 
 
 class InventoryOrder(Message):
@@ -402,7 +408,7 @@ class InventoryOrder(Message):
     """
 
     order_id: Name
-    kind: Literal["order", "reserve", "release", "restock", "correct"] = "order"
+    kind: OrderKind = "order"
     lines: tuple[OrderLine, ...] = Field((), max_length=1000)
     customer: str = ""
     reservation: Name | None = None
@@ -426,7 +432,7 @@ class InventoryVerdict(Message):
     """Topic `inventory.verdicts`, keyed by order id. The one answer to an order."""
 
     order_id: Name
-    verdict: Literal["deducted", "reserved", "released", "restocked", "corrected", "rejected"]
+    verdict: Literal[Moved, "rejected"]
     reason: str = ""
     decided_at_ms: EpochMs
 
@@ -440,8 +446,8 @@ class InventoryUpdated(Message):
     """
 
     item: Name
-    quantity: Annotated[int, Field(ge=-100_000_000, le=100_000_000)]  # units moved, not left
-    status: Literal["deducted", "reserved", "released", "restocked", "corrected", "fulfilled"]
+    quantity: Quantity  # units moved, not left
+    status: LineStatus
     order_id: Name
     version: Annotated[int, Field(ge=1)]  # of the item's books, one more with each change
     decided_at_ms: EpochMs

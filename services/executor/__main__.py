@@ -1,6 +1,5 @@
 """Starts the executor: `python -m services.executor`."""
 
-import asyncio
 from pathlib import Path
 
 from libs.common import ticks
@@ -15,14 +14,7 @@ async def serve(settings: ExecutorSettings, context: Context) -> None:
     """Simulate the fleet of the file until cancelled."""
     section = settings.executor
     spec = read_fleet(Path(section.fleet_file))
-    # Half a minute where no cache has the kernels: in a thread, so that others may ask how we are.
-    warmed = asyncio.ensure_future(asyncio.to_thread(_warm))
-    context.health.ready_when(
-        "kernels",
-        lambda: None if warmed.done() else "compiling the fleet's kernels: once, some 30 s",
-        vital=False,  # slow on a busy machine, and no faster in a new process
-    )
-    await warmed
+    await context.compile(_warm, "compiling the fleet's kernels: once, some 30 s")
     executor = Executor(section, spec, context.bus, context.clock, context.origin)
     context.health.ready_when("registry", executor.fault)
     await executor.serve()

@@ -23,7 +23,7 @@ from libs.common.ports import (
     Shortage,
     Store,
 )
-from libs.common.topics import INVENTORY_ORDERS, INVENTORY_UPDATED, INVENTORY_VERDICTS
+from libs.common.topics import DAY_MS, INVENTORY_ORDERS, INVENTORY_UPDATED, INVENTORY_VERDICTS
 from libs.common.wire import Origin, encode
 from services.inventory import telemetry
 from services.inventory.core import orders
@@ -36,7 +36,6 @@ LOOK_S = 1.0  # at the outbox unasked: another instance may have ended and left 
 RELAY_MAX = 1000  # messages published and taken out of the outbox at once
 EXPIRE_MAX = 200  # reservations ended in one transaction
 FORGET_MAX = 5000  # orders forgotten in one
-DAY_MS = 86_400_000
 
 
 class Inventory:

@@ -20,14 +20,7 @@ SESSIONS = 2
 
 async def main(settings: PredictorSettings, context: Context) -> None:
     """Serve until cancelled; an error in any part ends them all."""
-    # Some seconds where no cache has the kernels: in a thread, so that others may ask how we are.
-    warmed = asyncio.ensure_future(asyncio.to_thread(warm))
-    context.health.ready_when(
-        "kernels",
-        lambda: None if warmed.done() else "compiling the kernels: once, some 10 s",
-        vital=False,  # slow on a busy machine, and no faster in a new process
-    )
-    await warmed
+    await context.compile(warm, "compiling the kernels: once, some 10 s")
     policy = settings.predictor.policy()
     await asyncio.to_thread(ticks.warm)
     declared = Declared(context.clock)

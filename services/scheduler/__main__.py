@@ -12,13 +12,8 @@ from services.scheduler.settings import SchedulerSettings
 
 async def main(chosen: SchedulerSettings, context: Context) -> None:
     """Run the service until it is cancelled."""
-    # Before it stands, so that no tick waits for a compiler; in a thread, so that it is not taken
-    # for stuck meanwhile.
-    warmed = asyncio.ensure_future(asyncio.to_thread(warm))
-    context.health.ready_when(
-        "kernels", lambda: None if warmed.done() else "compiling the kernels: once, some 20 s"
-    )
-    await warmed
+    # Before it stands, so that no tick waits for a compiler.
+    await context.compile(warm, "compiling the kernels: once, some 20 s")
     scheduler = Scheduler(context.bus, context.clock, context.origin, chosen.scheduler)
     context.health.ready_when("view", scheduler.view_fault)
     context.health.ready_when("ticks", scheduler.tick_fault)

@@ -16,7 +16,7 @@ def in_force(overrides: Mapping[str, Override], listed: Registered, now_ms: int)
     A pin bounds a model from both sides. What aims at no model or node that is registered is said,
     so that a misspelt name is not taken for an order that holds.
     """
-    live = [o for o in overrides.values() if o.until_ms is None or o.until_ms > now_ms]
+    live = [o for o in overrides.values() if holds(o, now_ms)]
     models, devices = len(listed.columns["models"]), len(listed.columns["devices"])
     least, most = listed.columns["replicas_min"], listed.columns["replicas_max"]
     paused, pinned = np.zeros(models, np.bool_), np.zeros(models, np.bool_)
@@ -44,22 +44,41 @@ def in_force(overrides: Mapping[str, Override], listed: Registered, now_ms: int)
         "pinned": pinned,
         "closed": closed,
         "all_paused": all_paused,
-        "overrides": tuple(sorted(f"{o.target}: {_in_words(o, listed)}" for o in live)),
+        "overrides": tuple(sorted(f"{o.target}: {in_words_of(o)}{_lost(o, listed)}" for o in live)),
     }
 
 
-def _in_words(override: Override, listed: Registered) -> str:
+def holds(override: Override, now_ms: int) -> bool:
+    """Return whether it is in force still."""
+    return override.until_ms is None or override.until_ms > now_ms
+
+
+def what(override: Override) -> str:
+    """Return what an override does, in a few words."""
+    if override.kind == "pin":
+        return f"pinned at {override.replicas} replica{'' if override.replicas == 1 else 's'}"
+    if override.kind == "pause":
+        return "paused"
+    return "cordoned and drained" if override.drain else "cordoned"
+
+
+def until(override: Override) -> str:
+    """Return when it ends: `2025-11-25 14:33:00 UTC`."""
+    if override.until_ms is None:
+        return "it is resumed"
+    return f"{datetime.fromtimestamp(override.until_ms // 1000, UTC):%F %T} UTC"
+
+
+def in_words_of(override: Override) -> str:
     """Return `pinned at 3 replicas by ada until 2025-11-25 14:33:00 UTC (load test)`."""
-    what = {
-        "pause": "paused",
-        "pin": f"pinned at {override.replicas} replica{'' if override.replicas == 1 else 's'}",
-        "cordon": "cordoned and drained" if override.drain else "cordoned",
-    }[override.kind]
-    until = "until it is resumed"
-    if override.until_ms is not None:
-        until = f"until {datetime.fromtimestamp(override.until_ms // 1000, UTC):%F %T} UTC"
     reason = f" ({override.reason})" if override.reason else ""
+    return f"{what(override)} by {override.by} until {until(override)}{reason}"
+
+
+def _lost(override: Override, listed: Registered) -> str:
+    """Return what is to be said of one that aims at nothing; else nothing."""
     aims = listed.span if override.kind == "cordon" else {**listed.of_model, ALL: -1}
     kind = "node" if override.kind == "cordon" else "model"
-    lost = "" if override.target in aims else f"; without effect, as no such {kind} is registered"
-    return f"{what} by {override.by} {until}{reason}{lost}"
+    if override.target in aims:
+        return ""
+    return f"; without effect, as no such {kind} is registered"

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.messages import InventoryOrder, OrderLine
+from libs.common.messages import QUANTITY_MAX, InventoryOrder, OrderLine
 from libs.common.ports import Shortage
-from services.inventory.core.orders import QUANTITY_MAX, event_id, fall_short, judge, read, settle
+from services.inventory.core.orders import event_id, fall_short, judge, read, settle
 
 NOW_MS = 1_000
 

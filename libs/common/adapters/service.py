@@ -32,6 +32,15 @@ class Context:
     clock: Clock
     health: Health
 
+    async def compile(self, kernels: Callable[[], None], said: str) -> None:
+        """Compile in a thread, so that others may ask how we are; `said` is what is missing then.
+
+        It is slow on a busy machine, and no faster in a new process: nobody ends this one for it.
+        """
+        compiled = asyncio.ensure_future(asyncio.to_thread(kernels))
+        self.health.ready_when("kernels", lambda: None if compiled.done() else said, vital=False)
+        await compiled
+
 
 def run(service: str, kind: type[S], serve: Callable[[S, Context], Awaitable[None]]) -> None:
     """Read the settings, wait for the bus, run `serve` until it ends or a signal comes.

@@ -9,19 +9,21 @@ import json
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, get_args
 
-from libs.common.messages import InventoryOrder, InventoryUpdated, InventoryVerdict
+from libs.common.messages import (
+    QUANTITY_MAX,
+    InventoryOrder,
+    InventoryUpdated,
+    InventoryVerdict,
+    LineStatus,
+    OrderKind,
+)
 from libs.common.ports import Move, Reservation, Settled, Shortage
 
-# What one `inventory.updated` may carry; the lines of an order may add up to more.
-QUANTITY_MAX = 100_000_000
-
-Kind = Literal["order", "reserve", "release", "restock", "correct"]
-Status = Literal["deducted", "reserved", "released", "restocked", "corrected", "fulfilled"]
 Cause = Literal["shortage", "unknown_item", "used_id", "quantity", "reservation"]
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 # What one unit of each status does to the stock and to what is reserved.
-EFFECTS: Mapping[Status, Move] = {
+EFFECTS: Mapping[LineStatus, Move] = {
     "deducted": Move(-1),
     "reserved": Move(-1, +1),
     "released": Move(+1, -1),
@@ -35,18 +37,18 @@ class Asked(NamedTuple):
     """An order as the books see it."""
 
     order_id: str
-    kind: Kind
+    kind: OrderKind
     quantities: dict[str, int]  # by item, sorted: all orders lock their rows in one order
     content: str  # a digest of all of it and the customer; equal where the order is the same
     reservation: str | None = None
     ttl_s: float = 0.0
 
     @property
-    def status(self) -> Status:
+    def status(self) -> LineStatus:
         """What becomes of its lines, where the books carry them."""
         if self.reservation is not None:
             return "fulfilled" if self.kind == "order" else "released"
-        of_kind: dict[Kind, Status] = {
+        of_kind: dict[OrderKind, LineStatus] = {
             "order": "deducted",
             "reserve": "reserved",
             "restock": "restocked",
@@ -95,7 +97,7 @@ def judge(asked: Asked, prior: Settled | None, now_ms: int) -> Settlement | None
             return Settlement(prior.content, prior.verdict)
         return _reject(asked, "used_id", "order_id was used before, for another order", now_ms)
     for item, quantity in asked.quantities.items():
-        if abs(quantity) > QUANTITY_MAX:
+        if abs(quantity) > QUANTITY_MAX:  # which lines may add up to, and no fact may carry
             reason = f"{item}: {quantity} in all, at most {QUANTITY_MAX}"
             return _reject(asked, "quantity", reason, now_ms)
         if quantity == 0:  # of a correction, whose lines may cancel out
@@ -119,7 +121,7 @@ def judge_reservation(asked: Asked, found: Reservation | None, now_ms: int) -> S
     return _reject(asked, "reservation", f"reservation {name}: {why}", now_ms)
 
 
-def moves(status: Status, quantities: Mapping[str, int]) -> dict[str, Move]:
+def moves(status: LineStatus, quantities: Mapping[str, int]) -> dict[str, Move]:
     """Return what these quantities do to the books of each item, sorted by item."""
     per_unit = EFFECTS[status]
     return {
@@ -145,7 +147,7 @@ def settle(
 
 def facts(
     order_id: str,
-    status: Status,
+    status: LineStatus,
     quantities: Mapping[str, int],
     versions: Mapping[str, int],
     now_ms: int,
