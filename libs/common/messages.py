@@ -451,3 +451,31 @@ class InventoryUpdated(Message):
     order_id: Name
     version: Annotated[int, Field(ge=1)]  # of the item's books, one more with each change
     decided_at_ms: EpochMs
+
+
+class StockLevel(Message):
+    """Topic `inventory.stock`, compacted, keyed by item. Its books as one of its changes left them.
+
+    Of several changes in one transaction only the last is told, so versions may be passed over.
+    """
+
+    item: Name
+    stock: Annotated[int, Field(ge=0)]
+    reserved: Annotated[int, Field(ge=0)]
+    version: Annotated[int, Field(ge=1)]  # of `inventory.updated`, up to which this is the sum
+    at_ms: EpochMs
+
+
+class Reconciled(Message):
+    """Topic `inventory.reconciled`, keyed by item. A place that said something else than the books.
+
+    `found` and `expected` are in words, such as `stock 3, reserved 0, version 7` or `nothing`.
+    """
+
+    item: Name
+    place: Literal["database", "log", "stock", "cache"]
+    drift: Literal["missing", "extra", "wrong", "reordered"]
+    found: str
+    expected: str
+    action: Literal["repaired", "to_people"]
+    at_ms: EpochMs

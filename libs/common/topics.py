@@ -179,6 +179,22 @@ INVENTORY_UPDATED = Topic(
     retention_ms=7 * DAY_MS,
     route="inventory → apps",
 )
+INVENTORY_STOCK = Topic(
+    "inventory.stock",
+    "item",
+    messages.StockLevel,
+    PARTITIONS,
+    compacted=True,
+    retention_ms=None,
+    route="inventory → apps, its own caches",
+)
+INVENTORY_RECONCILED = Topic(
+    "inventory.reconciled",
+    "item",
+    messages.Reconciled,
+    retention_ms=7 * DAY_MS,
+    route="inventory → people",
+)
 DEAD_LETTERS = Topic(
     "dead.letters", "topic of origin", None, retention_ms=7 * DAY_MS, route="all → people"
 )
