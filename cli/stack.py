@@ -65,12 +65,14 @@ class Stack:
         ports = free_ports(*[0] * len(services))
         for service, port in zip(services, ports, strict=True):
             self._urls[service.name] = f"http://127.0.0.1:{port}"
-            await self._supervisor.start(
-                service.name,
-                [sys.executable, "-m", service.package],
-                log=self.log(service.name),
-                env=self._env(service.instance, PLIMSOLL_TELEMETRY__PORT=str(port)),
-            )
+            await self._launch(service)
+
+    async def restart(self, services: Sequence[Service], **settings: str) -> None:
+        """Stop services and start them with more settings, their telemetry where it was."""
+        for service in services:
+            await self._supervisor.stop(service.name)
+        for service in services:
+            await self._launch(service, **settings)
 
     @property
     def restarts(self) -> Mapping[str, int]:
@@ -121,6 +123,15 @@ class Stack:
             except OSError:
                 said.append(f"{name}: starting")
         return said
+
+    async def _launch(self, service: Service, **settings: str) -> None:
+        port = self.address(service).partition(":")[2]
+        await self._supervisor.start(
+            service.name,
+            [sys.executable, "-m", service.package],
+            log=self.log(service.name),
+            env=self._env(service.instance, PLIMSOLL_TELEMETRY__PORT=port, **settings),
+        )
 
     def _env(self, instance: str, **more: str) -> dict[str, str]:
         return {
