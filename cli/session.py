@@ -15,7 +15,8 @@ from cli.stack import Service, Stack
 from libs.common.messages import ModelSpec
 from libs.common.ports import Bus
 
-READY_WITHIN_S = 120.0
+READY_WITHIN_S = 120.0  # from when no service lacks anything
+STARTED_WITHIN_S = 600.0  # kernels compile for minutes on a busy machine
 # An executor reports each second, so an older word is that of an earlier run on this broker.
 REPORT_AGE_MS = 1000
 TELL_EACH_S = 5.0  # before the first command, what the services wait for
@@ -67,16 +68,21 @@ def clear(out: Path) -> None:
 
 async def _until_resident(running: Session, models: Sequence[ModelSpec]) -> None:
     view, began_ms = running.recording.view, time.time_ns() // 1_000_000
-    deadline = time.monotonic() + READY_WITHIN_S
+    begin_s = time.monotonic()
+    deadline = begin_s + READY_WITHIN_S
     missing = {model.name: model.replicas_min for model in models if model.replicas_min}
-    shown, told_s = 0, time.monotonic()
+    shown, told_s, told = 0, begin_s, list[str]()
     while missing:
         await running.follower.read_for(0.1)
         running.stack.check()
         if not shown and time.monotonic() - told_s > TELL_EACH_S:
-            told_s = time.monotonic()
-            for line in await running.stack.lacking():
-                running.say(line)
+            lacking, told_s = await running.stack.lacking(), time.monotonic()
+            if lacking:
+                deadline = min(told_s + READY_WITHIN_S, begin_s + STARTED_WITHIN_S)
+                who = (line.partition(":")[0] for line in lacking)
+                for line in lacking if lacking != told else [f"still: {', '.join(who)}"]:
+                    running.say(line)
+            told = lacking
         for placement in running.recording.placements[shown:]:
             shown += 1
             first = " (the first command)" if shown == 1 else ""
@@ -88,6 +94,7 @@ async def _until_resident(running: Session, models: Sequence[ModelSpec]) -> None
                 running.say(f"{name} is resident")
         if time.monotonic() > deadline:
             raise LocalError(
-                f"after {READY_WITHIN_S:.0f} s {', '.join(missing)} still had too few replicas;"
+                f"after {time.monotonic() - begin_s:.0f} s {', '.join(missing)}"
+                " still had too few replicas;"
                 f" the logs are in {running.stack.log('executor').parent}"
             )

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import fcntl
+import inspect
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -36,8 +38,15 @@ class Context:
         """Compile in a thread, so that others may ask how we are; `said` is what is missing then.
 
         It is slow on a busy machine, and no faster in a new process: nobody ends this one for it.
+        Of several instances beside each other one compiles, and the others read what it left.
         """
-        compiled = asyncio.ensure_future(asyncio.to_thread(kernels))
+
+        def in_turn() -> None:
+            with open(inspect.getfile(kernels)) as ours:
+                fcntl.flock(ours, fcntl.LOCK_EX)
+                kernels()
+
+        compiled = asyncio.ensure_future(asyncio.to_thread(in_turn))
         self.health.ready_when("kernels", lambda: None if compiled.done() else said, vital=False)
         await compiled
 
