@@ -5,7 +5,7 @@ frees is used at that very moment, and what arrives at one moment travels togeth
 """
 
 from libs.fleet.agenda import drop_first, lane_soon, look_at, look_soon, plan
-from libs.fleet.choice import REJECT, WAIT, choose
+from libs.fleet.choice import HOLD, REJECT, WAIT, choose, group_ms
 from libs.fleet.faults import take_fault
 from libs.fleet.jit import entry, kernel
 from libs.fleet.outcomes import end_rejected
@@ -44,7 +44,52 @@ from libs.fleet.tables import (
     replicas,
     requests,
     said,
+    step_ms,
 )
+
+
+@kernel
+def _send(w: World, m: int) -> None:
+    """Send or reject the first requests in a model's queue, until one has to wait."""
+    model = models(w)[m]
+    while model.head >= 0:
+        q = model.head
+        request = requests(w)[q]
+        chosen = choose(w, q) if model.known else REJECT
+        now_ms = w.now_ms
+        hopeless_ms = request.due_ms + model.fastest_ms
+        if model.rejects and chosen == WAIT and hopeless_ms <= now_ms:
+            chosen = REJECT
+        if chosen == REJECT:
+            lane_pop(w, m)
+            model.queue -= 1
+            end_rejected(w, q)
+        elif chosen == HOLD:
+            return
+        elif chosen == WAIT:
+            if model.rejects and hopeless_ms < model.hopeless_ms:
+                model.hopeless_ms = hopeless_ms
+                plan(w, hopeless_ms, HOPELESS, m, 0)
+            return
+        else:
+            lane_pop(w, m)
+            if model.kind == LLM:
+                request.todo = prefill_left(w, chosen, q)
+            give(w, chosen, q)
+
+
+@kernel
+def _outlasts_step(w: World, g: int, r: int) -> bool:
+    """Whether all in a model's queue would be in time at this replica after another step here."""
+    gpu = gpus(w)[g]
+    if gpu.part < 0:
+        return False
+    replica = replicas(w)[r]
+    model = models(w)[replica.model]
+    objective_ms = model.objective_ms if model.kind == BATCH else model.ttft_ms
+    waited_ms = w.now_ms - requests(w)[model.head].due_ms
+    step = 2 * w.switch_ms + step_ms(w)[parts(w)[gpu.part].job, gpu.device_type]
+    return model.belief * (step + group_ms(w, r)) <= model.theta * objective_ms - waited_ms
 
 
 @kernel
@@ -97,35 +142,17 @@ def _look(w: World, g: int) -> None:
         if start_iteration(w, first):
             return
     if not waits:
-        train(w, g)
-
-
-@kernel
-def _send(w: World, m: int) -> None:
-    """Send or reject the first requests in a model's queue, until one has to wait."""
-    model = models(w)[m]
-    while model.head >= 0:
-        q = model.head
-        request = requests(w)[q]
-        chosen = choose(w, q) if model.known else REJECT
-        now_ms = w.now_ms
-        hopeless_ms = request.due_ms + model.fastest_ms
-        if model.rejects and chosen == WAIT and hopeless_ms <= now_ms:
-            chosen = REJECT
-        if chosen == REJECT:
-            lane_pop(w, m)
-            model.queue -= 1
-            end_rejected(w, q)
-        elif chosen == WAIT:
-            if model.rejects and hopeless_ms < model.hopeless_ms:
-                model.hopeless_ms = hopeless_ms
-                plan(w, hopeless_ms, HOPELESS, m, 0)
-            return
-        else:
-            lane_pop(w, m)
-            if model.kind == LLM:
-                request.todo = prefill_left(w, chosen, q)
-            give(w, chosen, q)
+        for k in range(gpu.n_replicas):
+            r = gpu_replicas(w)[g, k]
+            if models(w)[replicas(w)[r].model].head >= 0 and not _outlasts_step(w, g, r):
+                _send(w, replicas(w)[r].model)
+        if gpu.requests == 0:
+            train(w, g)
+        if gpu.run == IDLE and gpu.requests == 0:
+            for k in range(gpu.n_replicas):
+                m = replicas(w)[gpu_replicas(w)[g, k]].model
+                if models(w)[m].head >= 0:
+                    _send(w, m)
 
 
 @entry
