@@ -8,6 +8,7 @@ from libs.fleet.agenda import drop_first, lane_soon, look_at, look_soon, plan
 from libs.fleet.choice import HOLD, REJECT, WAIT, choose, group_ms
 from libs.fleet.faults import take_fault
 from libs.fleet.jit import entry, kernel
+from libs.fleet.migration import consolidate
 from libs.fleet.outcomes import end_rejected
 from libs.fleet.parts import ready
 from libs.fleet.queues import lane_append, lane_pop
@@ -182,6 +183,7 @@ def _take_event(w: World) -> None:
                 end_batch(w, subject)
             else:
                 end_iteration(w, subject)
+                consolidate(w, subject)
     elif kind == LOOK:
         if gpus(w)[subject].look_ms <= now_ms:
             gpus(w)[subject].look_ms = NEVER_MS
