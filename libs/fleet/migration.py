@@ -22,6 +22,27 @@ from libs.fleet.tables import (
     sequences,
 )
 
+EARLY = 0.5
+
+
+@kernel
+def _prompts_have_time(w: World, r: int, q: int) -> bool:
+    """Whether the prompts at a replica are through early, though one more decodes beside them.
+
+    They were given to it by a prediction that did not count this one.
+    """
+    replica = replicas(w)[r]
+    if replica.pending == 0:
+        return True
+    request = requests(w)[q]
+    model = models(w)[replica.model]
+    tokens = replica.context + request.prompt_tokens + request.generated
+    decodes_ms = replica.decode_ms * (replica.decoding + 1) + replica.kv_ms * tokens
+    left_ms = replica.iteration_max_ms - replica.base_ms - decodes_ms
+    n_iterations = replica.pending * replica.prefill_ms / max(left_ms, 1e-3) + 1
+    through_ms = n_iterations * replica.iteration_max_ms
+    return model.belief * through_ms <= EARLY * model.theta * model.ttft_ms
+
 
 @kernel
 def _roomier(w: World, r: int, q: int) -> int:
@@ -38,6 +59,7 @@ def _roomier(w: World, r: int, q: int) -> int:
             and 0 < there.held < there.concurrency
             and fits_beside(w, other, q)
             and keeps_pace(w, other)
+            and _prompts_have_time(w, other, q)
         ):
             return other
     return -1
