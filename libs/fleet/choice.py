@@ -11,6 +11,7 @@ queue. Neither sees the length of an answer before its last token. A model's `be
 law says of its times / what they are: 1, but where a trial lets the law be wrong.
 """
 
+from libs.fleet.holding import all_ms, trains
 from libs.fleet.jit import entry, kernel
 from libs.fleet.sequences import prefill_left
 from libs.fleet.tables import (
@@ -177,49 +178,12 @@ def keeps_pace(w: World, r: int) -> bool:
 
 
 @kernel
-def trains(w: World, r: int) -> bool:
-    """Whether each GPU of a replica is in a training step, with no request waiting for its end."""
-    for i in range(replicas(w)[r].n_gpus):
-        gpu = gpus(w)[replica_gpus(w)[r, i]]
-        if gpu.run != STEP or gpu.requests > 0:
-            return False
-    return True
-
-
-@kernel
-def group_ms(w: World, r: int) -> float:
-    """Return the compute of all in a model's queue, for a replica: until the first ends, or never.
-
-    A batch of them all, never where they fill it; of an LLM, until the prompts of all are done.
-    """
-    replica = replicas(w)[r]
-    n, tokens = 0, 0
-    q = models(w)[replica.model].head
-    while q >= 0:
-        n += 1
-        if n >= replica.batch_size:
-            return NEVER_MS
-        tokens += requests(w)[q].prompt_tokens + requests(w)[q].generated
-        q = requests(w)[q].next
-    if replica.kind == BATCH:
-        return replica.alpha_ms + replica.beta_ms * n
-    left_ms = replica.iteration_max_ms - replica.base_ms
-    return (replica.prefill_ms * tokens / left_ms + 0.5) * replica.iteration_max_ms
-
-
-@kernel
-def may_be_held(w: World, r: int, budget_ms: float) -> bool:
-    """Whether all in a model's queue would be in time if they came to a replica as it is free."""
-    belief = models(w)[replicas(w)[r].model].belief
-    return belief * (free_in_ms(w, r) + group_ms(w, r)) <= budget_ms
-
-
-@kernel
 def choose(w: World, q: int) -> int:
-    """Return the replica that takes a request, or WAIT, or REJECT. Nothing changes.
+    """Return the replica that takes a request, or HOLD, WAIT or REJECT. Nothing changes.
 
     The first in order with concurrency left that fits, keeps pace, and whose prediction is at most
-    theta x objective - waited. Where none is, best effort: the smallest prediction among those with
+    theta x objective - waited. HOLD for one that trains, while all in the queue would be in time
+    there after its step. Where none is, best effort: the smallest prediction among those with
     concurrency left, WAIT when no replica has any. For a model that rejects what comes too late,
     REJECT instead of a prediction past the objective.
     """
@@ -247,7 +211,8 @@ def choose(w: World, q: int) -> int:
             ends_in_ms = model.belief * predicted_ttft_ms(w, r, prefill_left(w, r, q))
             fits = fits_beside(w, r, q)
         if fits and ends_in_ms <= budget_ms and keeps_pace(w, r):
-            return HOLD if trains(w, r) and may_be_held(w, r, budget_ms) else r
+            left_ms = budget_ms / model.belief - free_in_ms(w, r)
+            return HOLD if trains(w, r) and all_ms(w, r) <= left_ms else r
         if ends_in_ms < best_ms:
             best, best_ms = r, ends_in_ms
     if best >= 0 and model.rejects:

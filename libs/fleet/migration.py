@@ -22,6 +22,8 @@ from libs.fleet.tables import (
     sequences,
 )
 
+# Of what a prompt may wait by the router's rule, the most that all prompts at a replica may still
+# take for another sequence to join it.
 EARLY = 0.5
 
 

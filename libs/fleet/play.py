@@ -5,8 +5,9 @@ frees is used at that very moment, and what arrives at one moment travels togeth
 """
 
 from libs.fleet.agenda import drop_first, lane_soon, look_at, look_soon, plan
-from libs.fleet.choice import HOLD, REJECT, WAIT, choose, group_ms
+from libs.fleet.choice import HOLD, REJECT, WAIT, choose
 from libs.fleet.faults import take_fault
+from libs.fleet.holding import outlast_a_step
 from libs.fleet.jit import entry, kernel
 from libs.fleet.migration import consolidate
 from libs.fleet.outcomes import end_rejected
@@ -40,12 +41,12 @@ from libs.fleet.tables import (
     lanes,
     looks,
     models,
+    part_gpus,
     parts,
     replica_gpus,
     replicas,
     requests,
     said,
-    step_ms,
 )
 
 
@@ -65,10 +66,8 @@ def _send(w: World, m: int) -> None:
             lane_pop(w, m)
             model.queue -= 1
             end_rejected(w, q)
-        elif chosen == HOLD:
-            return
-        elif chosen == WAIT:
-            if model.rejects and hopeless_ms < model.hopeless_ms:
+        elif chosen in (HOLD, WAIT):
+            if chosen == WAIT and model.rejects and hopeless_ms < model.hopeless_ms:
                 model.hopeless_ms = hopeless_ms
                 plan(w, hopeless_ms, HOPELESS, m, 0)
             return
@@ -80,17 +79,29 @@ def _send(w: World, m: int) -> None:
 
 
 @kernel
-def _outlasts_step(w: World, g: int, r: int) -> bool:
-    """Whether all in a model's queue would be in time at this replica after another step here."""
+def _send_pressed(w: World, g: int) -> None:
+    """Send those that are held back for an idle GPU and would be late after another step."""
+    for k in range(gpus(w)[g].n_replicas):
+        r = gpu_replicas(w)[g, k]
+        m = replicas(w)[r].model
+        if models(w)[m].head >= 0 and not outlast_a_step(w, g, r):
+            _send(w, m)
+
+
+@kernel
+def _train(w: World, g: int) -> None:
+    """Start a step on an idle GPU, unless those held back for it, or for its gang, are pressed."""
     gpu = gpus(w)[g]
-    if gpu.part < 0:
-        return False
-    replica = replicas(w)[r]
-    model = models(w)[replica.model]
-    objective_ms = model.objective_ms if model.kind == BATCH else model.ttft_ms
-    waited_ms = w.now_ms - requests(w)[model.head].due_ms
-    step = 2 * w.switch_ms + step_ms(w)[parts(w)[gpu.part].job, gpu.device_type]
-    return model.belief * (step + group_ms(w, r)) <= model.theta * objective_ms - waited_ms
+    p = gpu.part
+    for i in range(parts(w)[p].n_gpus if p >= 0 else 0):
+        _send_pressed(w, part_gpus(w)[p, i])
+    if gpu.requests == 0:
+        train(w, g)
+    if gpu.run == IDLE and gpu.requests == 0:  # nothing to wait for
+        for k in range(gpu.n_replicas):
+            m = replicas(w)[gpu_replicas(w)[g, k]].model
+            if models(w)[m].head >= 0:
+                _send(w, m)
 
 
 @kernel
@@ -143,17 +154,7 @@ def _look(w: World, g: int) -> None:
         if start_iteration(w, first):
             return
     if not waits:
-        for k in range(gpu.n_replicas):
-            r = gpu_replicas(w)[g, k]
-            if models(w)[replicas(w)[r].model].head >= 0 and not _outlasts_step(w, g, r):
-                _send(w, replicas(w)[r].model)
-        if gpu.requests == 0:
-            train(w, g)
-        if gpu.run == IDLE and gpu.requests == 0:
-            for k in range(gpu.n_replicas):
-                m = replicas(w)[gpu_replicas(w)[g, k]].model
-                if models(w)[m].head >= 0:
-                    _send(w, m)
+        _train(w, g)
 
 
 @entry
