@@ -21,7 +21,7 @@ def oracle_gpu_s(scenario: Scenario, load: Load, begin_s: float | None = None) -
 
     Without it, from the end of the warm-up on. Requests before it have part 0: the bound is that of
     the others alone. LLMs' iterations may last as long as the objective, though the modelled engine
-    keeps to 0.9 of it.
+    keeps to 0.95 of it.
     """
     begin_ms = 1000 * (scenario.warmup_s if begin_s is None else begin_s)
     types = {node.device_type for node in scenario.fleet.nodes}

@@ -168,6 +168,7 @@ def oracle_row(
         "moves": 0,
         "oom_events": 0,
         "kv_preemptions": 0,
+        "kv_migrations": 0,
     }
 
 

@@ -142,7 +142,9 @@ class _Run:
         for field in done.dtype.names or ():
             done[field] -= work_before[field]
         moves = sum(int((counts[f] - counts_before[f]).sum()) for f in ("loads", "unloads"))
-        preempted = int((counts["preemptions"] - counts_before["preemptions"]).sum())
+        preempted, moved_on = (
+            int((counts[f] - counts_before[f]).sum()) for f in ("preemptions", "migrations")
+        )
         ended, ratios = self._ended()
         window_s = (self._end_ms - self._begin_ms) / SECOND_MS
         useful = useful_ms(done, self._specs, fleet.device_types)
@@ -151,6 +153,7 @@ class _Run:
             **row_of(ended, used, self._specs, self._charge_ms, useful, window_s),
             "moves": moves,
             "kv_preemptions": preempted,
+            "kv_migrations": moved_on,
             "decide_us": percentiles(np.array(self._policy.decide_us[:decided])),
         }
         return Result(row, self._series(used, ratios))

@@ -11,6 +11,7 @@ queue. Neither sees the length of an answer before its last token. A model's `be
 law says of its times / what they are: 1, but where a trial lets the law be wrong.
 """
 
+from libs.fleet.holding import all_ms, trains
 from libs.fleet.jit import entry, kernel
 from libs.fleet.sequences import prefill_left
 from libs.fleet.tables import (
@@ -31,7 +32,7 @@ from libs.fleet.tables import (
     requests,
 )
 
-WAIT, REJECT = -1, -2
+WAIT, REJECT, HOLD = -1, -2, -3
 # Part of the longest iteration that decodes alone may fill, counting a new sequence.
 DECODES_SHARE = 0.95
 
@@ -178,10 +179,11 @@ def keeps_pace(w: World, r: int) -> bool:
 
 @kernel
 def choose(w: World, q: int) -> int:
-    """Return the replica that takes a request, or WAIT, or REJECT. Nothing changes.
+    """Return the replica that takes a request, or HOLD, WAIT or REJECT. Nothing changes.
 
     The first in order with concurrency left that fits, keeps pace, and whose prediction is at most
-    theta x objective - waited. Where none is, best effort: the smallest prediction among those with
+    theta x objective - waited. HOLD for one that trains, while all in the queue would be in time
+    there after its step. Where none is, best effort: the smallest prediction among those with
     concurrency left, WAIT when no replica has any. For a model that rejects what comes too late,
     REJECT instead of a prediction past the objective.
     """
@@ -209,7 +211,8 @@ def choose(w: World, q: int) -> int:
             ends_in_ms = model.belief * predicted_ttft_ms(w, r, prefill_left(w, r, q))
             fits = fits_beside(w, r, q)
         if fits and ends_in_ms <= budget_ms and keeps_pace(w, r):
-            return r
+            left_ms = budget_ms / model.belief - free_in_ms(w, r)
+            return HOLD if trains(w, r) and all_ms(w, r) <= left_ms else r
         if ends_in_ms < best_ms:
             best, best_ms = r, ends_in_ms
     if best >= 0 and model.rejects:

@@ -5,9 +5,11 @@ frees is used at that very moment, and what arrives at one moment travels togeth
 """
 
 from libs.fleet.agenda import drop_first, lane_soon, look_at, look_soon, plan
-from libs.fleet.choice import REJECT, WAIT, choose
+from libs.fleet.choice import HOLD, REJECT, WAIT, choose
 from libs.fleet.faults import take_fault
+from libs.fleet.holding import outlast_a_step
 from libs.fleet.jit import entry, kernel
+from libs.fleet.migration import consolidate
 from libs.fleet.outcomes import end_rejected
 from libs.fleet.parts import ready
 from libs.fleet.queues import lane_append, lane_pop
@@ -39,12 +41,67 @@ from libs.fleet.tables import (
     lanes,
     looks,
     models,
+    part_gpus,
     parts,
     replica_gpus,
     replicas,
     requests,
     said,
 )
+
+
+@kernel
+def _send(w: World, m: int) -> None:
+    """Send or reject the first requests in a model's queue, until one has to wait."""
+    model = models(w)[m]
+    while model.head >= 0:
+        q = model.head
+        request = requests(w)[q]
+        chosen = choose(w, q) if model.known else REJECT
+        now_ms = w.now_ms
+        hopeless_ms = request.due_ms + model.fastest_ms
+        if model.rejects and chosen == WAIT and hopeless_ms <= now_ms:
+            chosen = REJECT
+        if chosen == REJECT:
+            lane_pop(w, m)
+            model.queue -= 1
+            end_rejected(w, q)
+        elif chosen in (HOLD, WAIT):
+            if chosen == WAIT and model.rejects and hopeless_ms < model.hopeless_ms:
+                model.hopeless_ms = hopeless_ms
+                plan(w, hopeless_ms, HOPELESS, m, 0)
+            return
+        else:
+            lane_pop(w, m)
+            if model.kind == LLM:
+                request.todo = prefill_left(w, chosen, q)
+            give(w, chosen, q)
+
+
+@kernel
+def _send_pressed(w: World, g: int) -> None:
+    """Send those that are held back for an idle GPU and would be late after another step."""
+    for k in range(gpus(w)[g].n_replicas):
+        r = gpu_replicas(w)[g, k]
+        m = replicas(w)[r].model
+        if models(w)[m].head >= 0 and not outlast_a_step(w, g, r):
+            _send(w, m)
+
+
+@kernel
+def _train(w: World, g: int) -> None:
+    """Start a step on an idle GPU, unless those held back for it, or for its gang, are pressed."""
+    gpu = gpus(w)[g]
+    p = gpu.part
+    for i in range(parts(w)[p].n_gpus if p >= 0 else 0):
+        _send_pressed(w, part_gpus(w)[p, i])
+    if gpu.requests == 0:
+        train(w, g)
+    if gpu.run == IDLE and gpu.requests == 0:  # nothing to wait for
+        for k in range(gpu.n_replicas):
+            m = replicas(w)[gpu_replicas(w)[g, k]].model
+            if models(w)[m].head >= 0:
+                _send(w, m)
 
 
 @kernel
@@ -97,35 +154,7 @@ def _look(w: World, g: int) -> None:
         if start_iteration(w, first):
             return
     if not waits:
-        train(w, g)
-
-
-@kernel
-def _send(w: World, m: int) -> None:
-    """Send or reject the first requests in a model's queue, until one has to wait."""
-    model = models(w)[m]
-    while model.head >= 0:
-        q = model.head
-        request = requests(w)[q]
-        chosen = choose(w, q) if model.known else REJECT
-        now_ms = w.now_ms
-        hopeless_ms = request.due_ms + model.fastest_ms
-        if model.rejects and chosen == WAIT and hopeless_ms <= now_ms:
-            chosen = REJECT
-        if chosen == REJECT:
-            lane_pop(w, m)
-            model.queue -= 1
-            end_rejected(w, q)
-        elif chosen == WAIT:
-            if model.rejects and hopeless_ms < model.hopeless_ms:
-                model.hopeless_ms = hopeless_ms
-                plan(w, hopeless_ms, HOPELESS, m, 0)
-            return
-        else:
-            lane_pop(w, m)
-            if model.kind == LLM:
-                request.todo = prefill_left(w, chosen, q)
-            give(w, chosen, q)
+        _train(w, g)
 
 
 @entry
@@ -155,6 +184,7 @@ def _take_event(w: World) -> None:
                 end_batch(w, subject)
             else:
                 end_iteration(w, subject)
+                consolidate(w, subject)
     elif kind == LOOK:
         if gpus(w)[subject].look_ms <= now_ms:
             gpus(w)[subject].look_ms = NEVER_MS

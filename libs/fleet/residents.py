@@ -228,6 +228,7 @@ def become_resident(w: World, r: int) -> None:
 def drain(w: World, r: int) -> None:
     """Let a replica finish what it holds, then go. One that still loads goes at once."""
     replica = replicas(w)[r]
+    lane_soon(w, replica.model)  # some may be held back for it
     if replica.held > 0:
         replica.state = DRAINING
         nodes(w)[replica.node].changed = 1

@@ -58,7 +58,7 @@ def _longest(w: World, r: int, q: int) -> int:
 
 
 @kernel
-def _generated(w: World, r: int, q: int) -> int:
+def generated(w: World, r: int, q: int) -> int:
     """Return the tokens of a decoding sequence so far."""
     return _longest(w, r, q) - (requests(w)[q].finish_tick - replicas(w)[r].tick)
 
@@ -73,7 +73,7 @@ def _preempt_youngest(w: World, r: int) -> None:
     request = requests(w)[q]
     if replica.running_in < replica.decoding:
         replica.decoding -= 1
-        request.generated = _generated(w, r, q)
+        request.generated = generated(w, r, q)
         replica.context -= request.prompt_tokens + request.generated
     else:
         replica.reserved -= request.prompt_tokens + request.generated
@@ -96,6 +96,25 @@ def _preempt_youngest(w: World, r: int) -> None:
 
 
 @kernel
+def _join(w: World, r: int, q: int) -> None:
+    """Let a sequence that has come with its KV decode on, behind those that do."""
+    replica = replicas(w)[r]
+    request = requests(w)[q]
+    for i in range(replica.running_in, replica.decoding, -1):
+        sequences(w)[r, i] = sequences(w)[r, i - 1]
+    sequences(w)[r, replica.decoding] = q
+    replica.decoding += 1
+    replica.running_in += 1
+    replica.context += request.prompt_tokens + request.generated
+    request.done = 0
+    request.joined = request.generated
+    request.finish_tick = replica.tick + _longest(w, r, q) - request.generated
+    replica.next_finish = min(replica.next_finish, request.finish_tick)
+    models(w)[replica.model].queue -= 1
+    models(w)[replica.model].in_flight += 1
+
+
+@kernel
 def _admit(w: World, r: int) -> None:
     """Take sequences from the queue while their prompts fit."""
     replica = replicas(w)[r]
@@ -111,6 +130,9 @@ def _admit(w: World, r: int) -> None:
         if tokens > room:
             return
         held_pop(w, r)
+        if request.todo == 0:
+            _join(w, r, q)
+            continue
         replica.pending -= request.todo
         request.todo = prefill_left(w, r, q)
         replica.pending += request.todo

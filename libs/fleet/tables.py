@@ -94,8 +94,8 @@ MODEL = _record(
     head="i4", tail="i4", looked_for="i4", n_order="i4", hopeless_ms="f8",
     # Counters and gauges.
     arrivals="i8", ok="i8", late="i8", rejected="i8", unfinished="i8", handed_back="i8",
-    preemptions="i8", prompt_tokens="i8", output_tokens="i8", loads="i8", unloads="i8",
-    queue="i8", in_flight="i8",
+    preemptions="i8", migrations="i8", prompt_tokens="i8", output_tokens="i8", loads="i8",
+    unloads="i8", queue="i8", in_flight="i8",
 )  # fmt: skip
 
 LAW = _record(

@@ -17,7 +17,14 @@ FIELDS = {
     *("gpu_hours_total", "standby_memory_share", "cost_usd", "goodput_per_gpu_hour"),
     *("goodput_per_usd", "gpu_busy_share", "useful_work_share", "useful_serving_hours"),
     *("training_steps", "moves"),
-    *("oom_events", "kv_preemptions", "regret_vs_oracle", "regret_vs_clairvoyant", "decide_us"),
+    *(
+        "oom_events",
+        "kv_preemptions",
+        "kv_migrations",
+        "regret_vs_oracle",
+        "regret_vs_clairvoyant",
+        "decide_us",
+    ),
 }
 
 

@@ -128,9 +128,9 @@ def test_of_a_batch_model_the_latency_of_one_more_counts() -> None:
     assert loop.first_ms(Held(0.5, 10, 15)) == pytest.approx(290)
 
 
-# With q tokens ahead, chunks of 80: ceil(q / 80) x 10 + 0.1 q ms, as no request has ended and the
-# mean prompt is not known. 4,500 tokens take 1,020 ms.
-SLOW, QUICK = Engine(0, 9, 0.0, 4500), Engine(0, 0, 0.0, 0)
+# With q tokens ahead, chunks of 90: ceil(q / 90) x 10 + 0.1 q ms, as no request has ended and the
+# mean prompt is not known. 4,800 tokens take 1,020 ms.
+SLOW, QUICK = Engine(0, 9, 0.0, 4800), Engine(0, 0, 0.0, 0)
 
 
 def test_by_times_one_more_only_if_all_are_too_slow() -> None:
@@ -140,9 +140,9 @@ def test_by_times_one_more_only_if_all_are_too_slow() -> None:
 
 def test_by_times_one_fewer_only_if_the_rest_would_be_in_time() -> None:
     assert look(a_low_floor(SLA), 185, [QUICK, QUICK]) == 1
-    # Twice 1,760 tokens take 44 x 10 + 352 = 792 ms: of 1000, 0.8 may be used.
-    assert look(a_low_floor(SLA), 185, [Engine(0, 9, 0.0, 1760), QUICK]) == 1
-    assert look(a_low_floor(SLA), 185, [Engine(0, 9, 0.0, 1780), QUICK]) == 2
+    # Twice 1,890 tokens take 42 x 10 + 378 = 798 ms: of 1000, 0.8 may be used.
+    assert look(a_low_floor(SLA), 185, [Engine(0, 9, 0.0, 1890), QUICK]) == 1
+    assert look(a_low_floor(SLA), 185, [Engine(0, 9, 0.0, 1900), QUICK]) == 2
     half = SLA._replace(sensitivity=0.5)
     assert look(a_low_floor(half), 185, [Engine(0, 9, 0.0, 1760), QUICK]) == 2
 

@@ -67,7 +67,7 @@ def test_the_rate_of_a_minute_is_shared_out_at_the_largest_rate(
     for at_s in (0, 15, 30, 45, 60):
         wva.see(a_sample(at_s, 200 * at_s, 500 * at_s))
     margin = -log(0.1)
-    most_rps = largest_rate_rps(server_of(a_case(), 100.0, 11.0), 1000 / margin, 0.9 * 20)
+    most_rps = largest_rate_rps(server_of(a_case(), 100.0, 11.0), 1000 / margin, 0.95 * 20)
     assert most_rps is not None
     wanted = ceil(rate_rps / most_rps)
     assert wanted >= 2

@@ -65,19 +65,19 @@ def llm_fleet(replicas: int, **given: object) -> FleetModel:
 
 def test_prompts_pack_on_the_first_replica_until_the_first_token_would_be_late() -> None:
     fleet = llm_fleet(2, ttft_ms=200)
-    # A chunk of (22.5 - 8) / 0.035 = 414 tokens an iteration of 22.5 ms: of 140 ms, theta times the
-    # objective, five and a half iterations may be ahead, so 2,300 tokens.
-    fleet.submit(Requests.of([0] * 4, [0] * 4, [1000, 1000, 1000, 1000], [5] * 4))
+    # A chunk of (23.75 - 8) / 0.035 = 450 tokens an iteration of 23.75 ms: of 140 ms, theta times
+    # the objective, 5.4 iterations may be ahead, so 2,400 tokens. One token each: none moves on.
+    fleet.submit(Requests.of([0] * 4, [0] * 4, [1000, 1000, 1000, 1000], [1] * 4))
     fleet.advance(1000)
     assert used(fleet) == ["m@n-0:0", "m@n-0:0", "m@n-0:1", "m@n-0:1"]
 
 
 def test_decodes_that_would_outgrow_the_iteration_go_to_the_next_replica() -> None:
-    # Of 22.5 ms, 95 % less 8 leave 13 sequences at 1 ms each.
+    # Of 23.75 ms, 95 % less 8 leave 14 sequences at 1 ms each.
     fleet = llm_fleet(2, law={"decode_seq_ms": 1.0, "kv_token_ms": 0.0})
     fleet.submit(Requests.of(np.arange(20.0), [0] * 20, [1] * 20, [500] * 20))
     fleet.advance(30)
-    assert used(fleet).count("m@n-0:0") == 13
+    assert used(fleet).count("m@n-0:0") == 14
 
 
 def test_a_cached_prefix_makes_a_replica_fit_that_would_not() -> None:
