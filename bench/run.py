@@ -141,9 +141,9 @@ class _Run:
         done = work_after.copy()
         for field in done.dtype.names or ():
             done[field] -= work_before[field]
-        moves = sum(int((counts[f] - counts_before[f]).sum()) for f in ("loads", "unloads"))
-        preempted, moved_on = (
-            int((counts[f] - counts_before[f]).sum()) for f in ("preemptions", "migrations")
+        loads, unloads, preemptions, migrations = (
+            int((counts[f] - counts_before[f]).sum())
+            for f in ("loads", "unloads", "preemptions", "migrations")
         )
         ended, ratios = self._ended()
         window_s = (self._end_ms - self._begin_ms) / SECOND_MS
@@ -151,9 +151,9 @@ class _Run:
         row = {
             **head,
             **row_of(ended, used, self._specs, self._charge_ms, useful, window_s),
-            "moves": moves,
-            "kv_preemptions": preempted,
-            "kv_migrations": moved_on,
+            "moves": loads + unloads,
+            "kv_preemptions": preemptions,
+            "kv_migrations": migrations,
             "decide_us": percentiles(np.array(self._policy.decide_us[:decided])),
         }
         return Result(row, self._series(used, ratios))

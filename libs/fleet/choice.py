@@ -11,9 +11,9 @@ queue. Neither sees the length of an answer before its last token. A model's `be
 law says of its times / what they are: 1, but where a trial lets the law be wrong.
 """
 
-from libs.fleet.holding import all_ms, trains
+from libs.fleet.holding import in_time, left_ms, trains
 from libs.fleet.jit import entry, kernel
-from libs.fleet.sequences import prefill_left
+from libs.fleet.sequences import prefill_iterations, prefill_left
 from libs.fleet.tables import (
     BATCH,
     IDLE,
@@ -127,10 +127,8 @@ def predicted_ttft_ms(w: World, r: int, own_tokens: int) -> float:
     decodes, at the longest iteration each, and half an iteration for the rounding.
     """
     replica = replicas(w)[r]
-    decodes_ms = replica.decode_ms * replica.decoding + replica.kv_ms * replica.context
-    left_ms = replica.iteration_max_ms - replica.base_ms - decodes_ms
-    per_iteration = max(1.0, left_ms / replica.prefill_ms)
-    n_iterations = (replica.pending + own_tokens) / per_iteration + 0.5
+    tokens = replica.pending + own_tokens
+    n_iterations = prefill_iterations(w, r, tokens, replica.decoding, replica.context) + 0.5
     return free_in_ms(w, r) + n_iterations * replica.iteration_max_ms
 
 
@@ -191,9 +189,7 @@ def choose(w: World, q: int) -> int:
     m = request.model
     model = models(w)[m]
     order = orders(w)
-    waited_ms = w.now_ms - request.due_ms
-    objective_ms = model.objective_ms if model.kind == BATCH else model.ttft_ms
-    budget_ms = model.theta * objective_ms - waited_ms
+    budget_ms = left_ms(w, q, model.theta)
     best, best_ms = WAIT, NEVER_MS
     for k in range(model.n_order):
         r = order[m, k]
@@ -211,8 +207,7 @@ def choose(w: World, q: int) -> int:
             ends_in_ms = model.belief * predicted_ttft_ms(w, r, prefill_left(w, r, q))
             fits = fits_beside(w, r, q)
         if fits and ends_in_ms <= budget_ms and keeps_pace(w, r):
-            left_ms = budget_ms / model.belief - free_in_ms(w, r)
-            return HOLD if trains(w, r) and all_ms(w, r) <= left_ms else r
+            return HOLD if trains(w, r) and in_time(w, r, free_in_ms(w, r)) else r
         if ends_in_ms < best_ms:
             best, best_ms = r, ends_in_ms
     if best >= 0 and model.rejects:
@@ -221,6 +216,6 @@ def choose(w: World, q: int) -> int:
                 best_ms = model.belief * predicted_ms(w, best)
             else:
                 best_ms = model.belief * predicted_ttft_ms(w, best, prefill_left(w, best, q))
-        if waited_ms + best_ms > objective_ms:
+        if best_ms > left_ms(w, q, 1.0):
             return REJECT
     return best

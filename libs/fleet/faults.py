@@ -5,7 +5,7 @@ node that comes back is cold. A reclaim is a failure with notice: jobs save thei
 policy may move what it wants to keep.
 """
 
-from libs.fleet.agenda import lane_soon, look_soon
+from libs.fleet.agenda import look_soon
 from libs.fleet.charge import settle
 from libs.fleet.jit import entry, kernel
 from libs.fleet.parts import evict, lose
@@ -81,7 +81,6 @@ def fail(w: World, n: int) -> None:
             continue
         _return_running(w, r)
         hand_back(w, r)
-        lane_soon(w, replica.model)  # some may be held back for it
         remove(w, r, FAILED)
     for p in range(len(parts(w))):
         part = parts(w)[p]

@@ -6,6 +6,7 @@ its batch, and goes where room has come by then.
 """
 
 from libs.fleet.jit import kernel
+from libs.fleet.sequences import prefill_iterations
 from libs.fleet.tables import (
     BATCH,
     NEVER_MS,
@@ -22,6 +23,15 @@ from libs.fleet.tables import (
 
 
 @kernel
+def left_ms(w: World, q: int, share: float) -> float:
+    """Return what is left to a request of a share of its objective, or of its first token's."""
+    request = requests(w)[q]
+    model = models(w)[request.model]
+    objective_ms = model.objective_ms if model.kind == BATCH else model.ttft_ms
+    return share * objective_ms - (w.now_ms - request.due_ms)
+
+
+@kernel
 def trains(w: World, r: int) -> bool:
     """Whether each GPU of a replica is in a training step, with no request waiting for its end."""
     for i in range(replicas(w)[r].n_gpus):
@@ -32,7 +42,7 @@ def trains(w: World, r: int) -> bool:
 
 
 @kernel
-def all_ms(w: World, r: int) -> float:
+def _all_ms(w: World, r: int) -> float:
     """Return how long a replica would take for all in its model's queue; never if they fill it.
 
     One batch; or the prompts of an LLM, and half an iteration for the rounding.
@@ -48,8 +58,15 @@ def all_ms(w: World, r: int) -> float:
         q = requests(w)[q].next
     if replica.kind == BATCH:
         return replica.alpha_ms + replica.beta_ms * n
-    per_iteration = (replica.iteration_max_ms - replica.base_ms) / replica.prefill_ms
-    return (tokens / per_iteration + 0.5) * replica.iteration_max_ms
+    return (prefill_iterations(w, r, tokens, 0, 0) + 0.5) * replica.iteration_max_ms
+
+
+@kernel
+def in_time(w: World, r: int, free_in_ms: float) -> bool:
+    """Whether all in a model's queue would be in time at a replica that is free in so long."""
+    model = models(w)[replicas(w)[r].model]
+    budget_ms = left_ms(w, model.head, model.theta)
+    return model.belief * (free_in_ms + _all_ms(w, r)) <= budget_ms
 
 
 @kernel
@@ -61,8 +78,4 @@ def outlast_a_step(w: World, g: int, r: int) -> bool:
     gpu = gpus(w)[g]
     if gpu.part < 0:
         return False
-    model = models(w)[replicas(w)[r].model]
-    objective_ms = model.objective_ms if model.kind == BATCH else model.ttft_ms
-    waited_ms = w.now_ms - requests(w)[model.head].due_ms
-    until_ms = 2 * w.switch_ms + step_ms(w)[parts(w)[gpu.part].job, gpu.device_type]
-    return model.belief * (until_ms + all_ms(w, r)) <= model.theta * objective_ms - waited_ms
+    return in_time(w, r, 2 * w.switch_ms + step_ms(w)[parts(w)[gpu.part].job, gpu.device_type])

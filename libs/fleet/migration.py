@@ -4,19 +4,17 @@ The tail of a burst would keep a GPU awake for as long as its longest answer tak
 that are nearly empty.
 """
 
-from libs.fleet.charge import settle
 from libs.fleet.choice import fits_beside, keeps_pace
 from libs.fleet.jit import kernel
+from libs.fleet.queues import let_go
 from libs.fleet.runs import after_run, give
-from libs.fleet.sequences import generated
+from libs.fleet.sequences import generated, prefill_iterations
 from libs.fleet.tables import (
     RESIDENT,
     SHORTEST_QUEUE,
     World,
-    gpus,
     models,
     orders,
-    replica_gpus,
     replicas,
     requests,
     sequences,
@@ -38,10 +36,8 @@ def _prompts_have_time(w: World, r: int, q: int) -> bool:
         return True
     request = requests(w)[q]
     model = models(w)[replica.model]
-    tokens = replica.context + request.prompt_tokens + request.generated
-    decodes_ms = replica.decode_ms * (replica.decoding + 1) + replica.kv_ms * tokens
-    left_ms = replica.iteration_max_ms - replica.base_ms - decodes_ms
-    n_iterations = replica.pending * replica.prefill_ms / max(left_ms, 1e-3) + 1
+    context = replica.context + request.prompt_tokens + request.generated
+    n_iterations = prefill_iterations(w, r, replica.pending, replica.decoding + 1, context) + 1
     through_ms = n_iterations * replica.iteration_max_ms
     return model.belief * through_ms <= EARLY * model.theta * model.ttft_ms
 
@@ -110,8 +106,5 @@ def consolidate(w: World, r: int) -> None:
     model.in_flight -= moved
     model.queue += moved
     model.migrations += moved
-    for i in range(replica.n_gpus):
-        g = replica_gpus(w)[r, i]
-        settle(w, g)
-        gpus(w)[g].requests -= moved
+    let_go(w, r, moved)
     after_run(w, r)

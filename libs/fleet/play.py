@@ -79,12 +79,12 @@ def _send(w: World, m: int) -> None:
 
 
 @kernel
-def _send_pressed(w: World, g: int) -> None:
-    """Send those that are held back for an idle GPU and would be late after another step."""
+def _send_held(w: World, g: int, pressed: bool) -> None:
+    """Send those that are held back for an idle GPU; or who would be late after another step."""
     for k in range(gpus(w)[g].n_replicas):
         r = gpu_replicas(w)[g, k]
         m = replicas(w)[r].model
-        if models(w)[m].head >= 0 and not outlast_a_step(w, g, r):
+        if models(w)[m].head >= 0 and not (pressed and outlast_a_step(w, g, r)):
             _send(w, m)
 
 
@@ -94,14 +94,11 @@ def _train(w: World, g: int) -> None:
     gpu = gpus(w)[g]
     p = gpu.part
     for i in range(parts(w)[p].n_gpus if p >= 0 else 0):
-        _send_pressed(w, part_gpus(w)[p, i])
+        _send_held(w, part_gpus(w)[p, i], True)
     if gpu.requests == 0:
         train(w, g)
-    if gpu.run == IDLE and gpu.requests == 0:  # nothing to wait for
-        for k in range(gpu.n_replicas):
-            m = replicas(w)[gpu_replicas(w)[g, k]].model
-            if models(w)[m].head >= 0:
-                _send(w, m)
+    if gpu.run == IDLE and gpu.requests == 0:
+        _send_held(w, g, False)  # there is no step to wait for
 
 
 @kernel

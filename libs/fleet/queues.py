@@ -72,6 +72,15 @@ def held_pop(w: World, r: int) -> int:
     return q
 
 
+@kernel
+def let_go(w: World, r: int, n: int) -> None:
+    """Take n requests, which go unserved from here, off the GPUs of a replica."""
+    for i in range(replicas(w)[r].n_gpus):
+        g = replica_gpus(w)[r, i]
+        settle(w, g)
+        gpus(w)[g].requests -= n
+
+
 @entry
 def hand_back(w: World, r: int) -> None:
     """Give what waits at a replica back to the router, before all that came later."""
@@ -90,6 +99,7 @@ def hand_back(w: World, r: int) -> None:
         q = request.next
     replica.head = -1
     replica.held -= n
+    lane_soon(w, replica.model)  # some may be held back for it, too
     if n == 0:
         return
     requests(w)[last].next = model.head
@@ -97,8 +107,4 @@ def hand_back(w: World, r: int) -> None:
         model.tail = last
     model.head = first
     model.handed_back += n
-    lane_soon(w, replica.model)
-    for i in range(replica.n_gpus):
-        g = replica_gpus(w)[r, i]
-        settle(w, g)
-        gpus(w)[g].requests -= n
+    let_go(w, r, n)

@@ -51,6 +51,15 @@ def prefill_left(w: World, r: int, q: int) -> int:
 
 
 @kernel
+def prefill_iterations(w: World, r: int, tokens: int, n: int, context: int) -> float:
+    """Return how many of the longest iterations prompts take beside n decodes of `context`."""
+    replica = replicas(w)[r]
+    decodes_ms = replica.decode_ms * n + replica.kv_ms * context
+    left_ms = replica.iteration_max_ms - replica.base_ms - decodes_ms
+    return tokens / max(1.0, left_ms / replica.prefill_ms)
+
+
+@kernel
 def _longest(w: World, r: int, q: int) -> int:
     """Return the tokens after which an answer ends: complete, or cut short as the pool is full."""
     request = requests(w)[q]
@@ -130,7 +139,7 @@ def _admit(w: World, r: int) -> None:
         if tokens > room:
             return
         held_pop(w, r)
-        if request.todo == 0:
+        if request.todo == 0:  # it has come with its KV
             _join(w, r, q)
             continue
         replica.pending -= request.todo
