@@ -55,9 +55,7 @@ def drains_of(
             stands_by = count[m] <= seen.replicas_max[m] and not crowded
             if stands_by and not standbys.hold_reserve(last[m], seen, replicas, capacity, policy):
                 continue
-            # Whoever pins a model answers for what it can carry, but not for its requests' memory.
-            carries = seen.pinned[m] or rest_rps[m] >= demand.now_rps[m] - 1e-6
-            if carries and rest_requests[m] >= _requests(m, seen):
+            if _suffice(m, rest_rps[m], rest_requests[m], seen, demand):
                 chosen[found] = last[m]
                 found += 1
     for r in range(len(replicas.model)):
@@ -98,16 +96,21 @@ def _evicted(
             rest_rps[m] += capacity.full_rps[r] * policy.util_target
             rest_requests[m] += capacity.full[r]
     for m in range(models):
-        carries = seen.pinned[m] or rest_rps[m] >= demand.now_rps[m] - 1e-6
-        safe = carries and rest_requests[m] >= _requests(m, seen) and others[m] >= target[m]
-        if not (safe and demand.known[m]) or seen.paused[m]:
+        safe = others[m] >= target[m] and demand.known[m] and not seen.paused[m]
+        if not safe or not _suffice(m, rest_rps[m], rest_requests[m], seen, demand):
             chosen[m] = -1
     return chosen
 
 
 @kernel
-def _requests(m: int, seen: Seen) -> float:
-    return _known(seen.queue_requests[m]) + _known(seen.in_flight_requests[m])
+def _suffice(m: int, rest_rps: float, rest_requests: int, seen: Seen, demand: Demand) -> bool:
+    """Whether those that stay carry a model's demand, and have memory for its requests.
+
+    Whoever pins a model answers for what it can carry, but not for its requests' memory.
+    """
+    carries = seen.pinned[m] or rest_rps >= demand.now_rps[m] - 1e-6
+    requests = _known(seen.queue_requests[m]) + _known(seen.in_flight_requests[m])
+    return carries and rest_requests >= requests
 
 
 @kernel
